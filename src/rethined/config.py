@@ -1,0 +1,92 @@
+"""What a set of weights is: the architecture, frozen, carried inside every weight file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from rethined.errors import WeightsError
+
+VERSION = 1
+"""Format of the JSON below; a file with a higher number was written by a newer rethined."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of one RETHINED model. Every field has one effect; sizes are derived, never retyped.
+
+    Raises:
+        ValueError: fields that contradict each other.
+    """
+
+    patch_size: int = 8
+    """Side P of a patch (a token), in low-resolution pixels (3.3)."""
+    widths: tuple[int, ...] = (64, 128, 256, 384)
+    """Channels of the coarse network at strides 4, 8, 16, ... (3.2)."""
+    depths: tuple[int, ...] = (1, 2, 3, 4)
+    """Blocks of the coarse network at each of these strides, in the encoder and again in the decoder."""
+    branches: int = 1
+    """Over-parameterised branches of every convolution while training (3.5)."""
+    key_dim: int = 64
+    """Width d_k of queries and keys (Eq. 1)."""
+    feature_conditioning: bool = True
+    """Whether queries and keys also see the network's features of stride P, not only pixels (3.3)."""
+    agreement: int = 3
+    """Side of the neighbourhood over which scores at equal offsets are averaged; 1 is none (the paper)."""
+    top_k: int = 1
+    """Known patches mixed into each corrupted one; 0 is a softmax over all of them (the paper, Eq. 1)."""
+    overlap: bool = True
+    """Whether patches are mixed through windows twice their side (False: hard tiles, the paper)."""
+    sigma: float | None = 2.0
+    """Gaussian, in low-resolution pixels, below which the coarse result is kept; None mixes whole patches (Eq. 2)."""
+    coherence_depth: int = 2
+    """Blocks of the coherence layer; 0 is one 3x3 convolution (the paper, 3.3)."""
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != len(self.depths):
+            raise ValueError(f"widths has {len(self.widths)} entries but depths has {len(self.depths)}")
+        if self.patch_size not in [4 * 2**i for i in range(len(self.widths))]:
+            raise ValueError(f"patch_size {self.patch_size} is not one of the network's strides")
+        if self.agreement % 2 != 1:
+            raise ValueError(f"agreement {self.agreement} is not odd")
+
+    @property
+    def stride(self) -> int:
+        """Both sides of the low-resolution image must be multiples of this."""
+        return int(4 * 2 ** (len(self.widths) - 1))
+
+    def to_json(self) -> str:
+        return json.dumps({"version": VERSION, **dataclasses.asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelConfig:
+        """Read back what `to_json` wrote.
+
+        Raises:
+            WeightsError: not such a text, or one of a newer version.
+        """
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            version = fields.pop("version")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise WeightsError("the weights carry no readable rethined config; use a file exported by rethined") from error
+        if version != VERSION:
+            raise WeightsError(
+                f"the weights have config version {version}, this rethined reads version {VERSION}; upgrade rethined"
+            )
+        try:
+            fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+            return cls(**fields)
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"the weights' config cannot be used: {error}") from error
+
+
+DEFAULT = ModelConfig()
+"""What measures best (docs/paper.md says where and why it leaves the paper)."""
+
+PAPER = ModelConfig(branches=4, agreement=1, top_k=0, overlap=False, sigma=None, coherence_depth=0)
+"""The paper's own choices wherever it states them: tiles, softmax mixing, split at the low-resolution Nyquist."""
+
+VARIANTS = {"default": DEFAULT, "paper": PAPER}
