@@ -23,13 +23,13 @@ class ModelConfig:
 
     patch_size: int = 8
     """Side P of a patch (a token), in low-resolution pixels (3.3)."""
-    widths: tuple[int, ...] = (64, 128, 256, 384)
+    widths: tuple[int, ...] = (48, 96, 192, 320)
     """Channels of the coarse network at strides 4, 8, 16, ... (3.2)."""
     depths: tuple[int, ...] = (1, 2, 3, 4)
     """Blocks of the coarse network at each of these strides, in the encoder and again in the decoder."""
     branches: int = 1
     """Over-parameterised branches of every convolution while training (3.5)."""
-    key_dim: int = 64
+    key_dim: int = 16
     """Width d_k of queries and keys (Eq. 1)."""
     feature_conditioning: bool = True
     """Whether queries and keys also see the network's features of stride P, not only pixels (3.3)."""
@@ -41,7 +41,7 @@ class ModelConfig:
     """Whether patches are mixed through windows twice their side (False: hard tiles, the paper)."""
     sigma: float | None = 2.0
     """Gaussian, in low-resolution pixels, below which the coarse result is kept; None mixes whole patches (Eq. 2)."""
-    coherence_depth: int = 2
+    coherence_depth: int = 1
     """Blocks of the coherence layer; 0 is one 3x3 convolution (the paper, 3.3)."""
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class ModelConfig:
 DEFAULT = ModelConfig()
 """What measures best (docs/paper.md says where and why it leaves the paper)."""
 
-PAPER = ModelConfig(branches=4, agreement=1, top_k=0, overlap=False, sigma=None, coherence_depth=0)
+PAPER = ModelConfig(branches=4, key_dim=64, agreement=1, top_k=0, overlap=False, sigma=None, coherence_depth=0)
 """The paper's own choices wherever it states them: tiles, softmax mixing, split at the low-resolution Nyquist."""
 
 VARIANTS = {"default": DEFAULT, "paper": PAPER}

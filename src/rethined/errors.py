@@ -1,6 +1,10 @@
 """The errors users meet: each message says what we got, what we want and what to do."""
 
 
+class RethinedWarning(UserWarning):
+    """Something the user should know about a result that was made all the same."""
+
+
 class RethinedError(Exception):
     """Base of every error this package raises on purpose."""
 

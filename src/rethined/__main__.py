@@ -1,0 +1,5 @@
+"""`python -m rethined`."""
+
+from rethined.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Benchmarks: quality, latency, baselines and the tables rendered from their results."""

@@ -1,0 +1,287 @@
+"""NeuralPatchMatch (3.3): for every corrupted patch, which known patches to copy, and the copying itself."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rethined.config import ModelConfig
+from rethined.model.blocks import RepBlock, RepConv
+from rethined.model.coarse import STEM
+
+
+def patchify(image: Tensor, side: int) -> Tensor:
+    """(B, C, H, W) -> (B, N, C * side^2) with N = H W / side^2, patches in reading order."""
+    batch, channels, height, width = image.shape
+    blocks = image.view(batch, channels, height // side, side, width // side, side)
+    # One transposition that keeps rows of `side` pixels whole; pixel_unshuffle moves single pixels, at 8 times the cost.
+    return blocks.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * side**2)
+
+
+def unpatchify(tokens: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
+    """The inverse of `patchify` (3.3's pixel shuffle); `grid` is (H / side, W / side)."""
+    batch, channels = tokens.shape[0], tokens.shape[2] // side**2
+    blocks = tokens.view(batch, *grid, channels, side, side).permute(0, 3, 1, 4, 2, 5)
+    return blocks.reshape(batch, channels, grid[0] * side, grid[1] * side)
+
+
+def corrupted_patches(mask: Tensor, side: int) -> Tensor:
+    """(B, 1, H, W), 1 = hole -> (B, N) bool: a patch is corrupted if any of its pixels is (3.3)."""
+    return F.max_pool2d(mask, side).flatten(1) > 0
+
+
+class Attention(NamedTuple):
+    """The sparse form of A (Eq. 1): row i mixes patches `source[:, i]` with `weight[:, i]`."""
+
+    source: Tensor
+    """(B, N, k) int64 patch indices; a known patch has itself."""
+    weight: Tensor
+    """(B, N, k), rows sum to 1, or to 0 where no patch is known."""
+
+
+def window(side: int, overlap: bool) -> Tensor:
+    """The weights (E, side, side) with which a pixel hears its own patch and its neighbours.
+
+    Every patch is copied through a squared-sine window twice its side, so a pixel lies in four windows, and E = 9
+    neighbours in reading order. Without overlap E = 1 and the window is flat (hard tiles).
+    """
+    if not overlap:
+        return torch.ones(1, side, side)
+    position = (torch.arange(2 * side) + 0.5) / (2 * side)
+    ramp = torch.sin(math.pi * position) ** 2  # over [-side / 2, 3 side / 2) of the patch
+    half = side // 2
+    own = ramp[half : half + side]
+    # A neighbour to the left reaches our left half with the tail of its window, and so on.
+    left = F.pad(ramp[half + side :], (0, side - half))
+    right = F.pad(ramp[:half], (side - half, 0))
+    axis = torch.stack([left, own, right])  # (3, side): neighbours -1, 0, +1
+    return (axis[:, None, :, None] * axis[None, :, None, :]).reshape(9, side, side)
+
+
+def contributions(attention: Attention, corrupted: Tensor, grid: tuple[int, int], overlap: bool) -> Attention:
+    """Whom each patch copies from, once its neighbours' windows reach into it: (B, N, E k) indices and weights.
+
+    Neighbour i + e copies from source(i + e), so in patch i it continues with source(i + e) - e. That is dropped where
+    i + e is not corrupted, or where source(i + e) - e is corrupted or outside the picture.
+    """
+    if not overlap:
+        return attention
+    rows, columns = grid
+    k = attention.source.shape[-1]
+    corrupted_grid = corrupted.unflatten(1, grid)
+
+    def as_grid(values: Tensor) -> Tensor:
+        return values.transpose(1, 2).unflatten(2, grid)  # (B, k, rows, columns)
+
+    source, weight = as_grid(attention.source), as_grid(attention.weight)
+    weight = weight * corrupted_grid[:, None].to(weight.dtype)
+    padded_source, padded_weight = F.pad(source, (1, 1, 1, 1)), F.pad(weight, (1, 1, 1, 1))
+    known = 1 - corrupted.to(weight.dtype)
+    indices, weights = [], []
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            there = padded_source[:, :, 1 + dy : 1 + dy + rows, 1 + dx : 1 + dx + columns]
+            w = padded_weight[:, :, 1 + dy : 1 + dy + rows, 1 + dx : 1 + dx + columns]
+            row = there // columns
+            y, x = row - dy, there - row * columns - dx
+            inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+            index = (y * columns + x) * inside.to(y.dtype)
+            flat = index.flatten(1)
+            w = w * (inside.to(w.dtype) * known.gather(1, flat).unflatten(1, (k, rows, columns)))
+            indices.append(index)
+            weights.append(w)
+    index, weight = torch.cat(indices, 1), torch.cat(weights, 1)  # (B, E k, rows, columns)
+    return Attention(index.flatten(2).transpose(1, 2), weight.flatten(2).transpose(1, 2))
+
+
+def mix(tokens: Tensor, attention: Attention, windows: Tensor) -> Tensor:
+    """Eq. 2 and 4, normalised over the contributions that exist: p_i = sum_j A_ij W_ij q_j / sum_j A_ij W_ij.
+
+    `tokens` (N, C side^2), `attention` (R, E k) from `contributions` with rows flattened, `windows` (E, side, side).
+    Returns (R, C side^2); rows without any contribution come out as 0.
+    """
+    side = windows.shape[-1]
+    rows, count = attention.source.shape
+    k, channels = count // windows.shape[0], tokens.shape[1] // side**2
+    if count == k and k > 16:  # a wide softmax over hard tiles is a matrix product; gathering would copy k patches
+        total = attention.weight.sum(1, keepdim=True).clamp(min=1e-4)
+        dense = tokens.new_zeros(rows, tokens.shape[0])
+        return dense.scatter_add(1, attention.source, attention.weight / total) @ tokens
+    flat = windows.to(tokens.dtype).flatten(1).repeat_interleave(k, 0)  # (E k, side^2)
+    values = tokens.index_select(0, attention.source.flatten()).view(rows, count, channels, side * side)
+    scale = attention.weight[..., None] * flat  # (R, E k, side^2)
+    total = scale.sum(1, keepdim=True).clamp(min=1e-4)
+    return (values * (scale / total)[:, :, None]).sum(1).flatten(1)
+
+
+def flatten_rows(attention: Attention, rows: Tensor) -> Attention:
+    """The chosen `rows` (R,) of all pictures' B N rows, with sources counted through all pictures: (R, k)."""
+    batch, count, k = attention.source.shape
+    source = attention.source
+    if batch > 1:
+        source = source + torch.arange(batch, device=source.device)[:, None, None] * count
+    return Attention(
+        source.reshape(-1, k).index_select(0, rows), attention.weight.reshape(-1, k).index_select(0, rows)
+    )
+
+
+class NeuralPatchMatch(nn.Module):
+    """Scores every corrupted patch against every known one and refines the coarse image with the best (3.3)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        side = config.patch_size
+        level = [STEM * 2**i for i in range(len(config.widths))].index(side)
+        self.level = level
+        # A linear map of a patch's pixels is a convolution with the patch's side as kernel and stride.
+        self.pixels = nn.Conv2d(3, 2 * config.key_dim, side, side)
+        self.context = nn.Conv2d(config.widths[level], 2 * config.key_dim, 1) if config.feature_conditioning else None
+        with torch.no_grad():  # queries and keys start equal: alike patches match before any training
+            for projection in (self.pixels, self.context):
+                if projection is not None:
+                    for parameter in projection.parameters():
+                        parameter[config.key_dim :] = parameter[: config.key_dim]
+        self.temperature = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.register_buffer("windows", window(side, config.overlap), persistent=False)
+        if config.sigma is not None:
+            radius = math.ceil(3 * config.sigma)
+            offsets = torch.arange(-radius, radius + 1)
+            kernel = torch.exp(-0.5 * (offsets / config.sigma) ** 2)
+            self.register_buffer("gaussian", kernel / kernel.sum(), persistent=False)
+        width = config.widths[0]
+        self.coherence: nn.Module
+        if config.coherence_depth:
+            blocks = [RepBlock(width, width, branches=config.branches) for _ in range(config.coherence_depth)]
+            last = nn.Conv2d(width, 3 * STEM**2, 1)
+            self.coherence_in = nn.Conv2d(4, width, STEM, STEM)
+            self.coherence = nn.Sequential(*blocks, last)
+        else:
+            last = nn.Conv2d(3, 3, 3, padding=1)
+            self.coherence = last
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+
+    def embed(self, coarse: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Queries and keys (B, d_k, H / P, W / P): the patch's pixels and the network's features there, projected."""
+        both = self.pixels(coarse - 0.5)
+        if self.context is not None:
+            both = both + self.context(features[self.level])
+        query, key = both.chunk(2, 1)
+        # Unit length: scores are cosines, bounded, so fp16 cannot overflow and the temperature is one number.
+        return F.normalize(query, dim=1), F.normalize(key, dim=1)
+
+    def neighbourhoods(self, vectors: Tensor) -> Tensor:
+        """(B, d, H / P, W / P) -> (B, a^2 d, N): dot products of these average the scores of neighbours at equal offsets.
+
+        sum_d <q_(i+d), k_(j+d)> is one dot product of concatenated vectors, so agreement costs a wider product and
+        no pass over the N x N scores.
+        """
+        a = self.config.agreement
+        if a == 1:
+            return vectors.flatten(2)
+        rows, columns = vectors.shape[2:]
+        padded = F.pad(vectors / a, (a // 2,) * 4)
+        shifted = [padded[:, :, y : y + rows, x : x + columns] for y in range(a) for x in range(a)]
+        return torch.cat(shifted, 1).flatten(2)
+
+    def scores(self, coarse: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The two factors (B, d, N) of the score matrix S = query^T key (Eq. 1 before its softmax)."""
+        query, key = self.embed(coarse, features)
+        return self.neighbourhoods(query * self.temperature.exp()), self.neighbourhoods(key)
+
+    def corrupted_scores(self, query: Tensor, key: Tensor, corrupted: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of corrupted rows against known columns only: true masking (3.3), in batches.
+
+        Returns rows (B, R), the corrupted patches of each picture in reading order, padded with known ones to the
+        longest list; and scores (B, R, N) with -inf in corrupted columns (none where nothing is known).
+        """
+        longest = int(corrupted.sum(1).max())
+        rows = corrupted.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]
+        return rows, self.score_rows(query, key, corrupted, rows)
+
+    def score_rows(self, query: Tensor, key: Tensor, corrupted: Tensor, rows: Tensor) -> Tensor:
+        """Scores (B, R, N) of `rows` (B, R), -inf in corrupted columns (none where nothing is known)."""
+        some = (~corrupted).any(1, keepdim=True)
+        chosen = query.gather(2, rows[:, None].expand(-1, query.shape[1], -1))
+        scores = chosen.transpose(1, 2) @ key
+        return scores.masked_fill((corrupted & some)[:, None, :], -torch.inf)
+
+    def attend(self, rows: Tensor, scores: Tensor, corrupted: Tensor) -> Attention:
+        """Eq. 1 on what `corrupted_scores` returns; known rows keep themselves."""
+        batch, count = corrupted.shape
+        some = (~corrupted).any(1)[:, None, None]
+        if self.config.top_k == 1:
+            value, best = scores.max(-1, keepdim=True)
+        else:
+            value, best = scores.topk(min(self.config.top_k or count, count), -1)
+        weight = value.softmax(-1) * some.to(value.dtype)
+        k = best.shape[-1]
+        own = torch.arange(count, device=rows.device)[None, :, None].expand(batch, -1, k)
+        one = F.one_hot(torch.zeros_like(own[..., 0]), k).to(weight.dtype)
+        index = rows[..., None].expand(-1, -1, k)
+        source, weight = own.scatter(1, index, best), one.scatter(1, index, weight)
+        here = corrupted[..., None]
+        return Attention(torch.where(here, source, own), torch.where(here, weight, one))
+
+    def attend_rows(self, query: Tensor, key: Tensor, corrupted: Tensor) -> Attention:
+        """What `attend` computes, touching only corrupted rows and known columns: the exported form. B = 1, k >= 1."""
+        none = ~(~corrupted).any(1, keepdim=True)
+        rows = torch.nonzero(corrupted[0])[:, 0]
+        columns = torch.nonzero((~corrupted | none)[0])[:, 0]
+        scores = query[0].index_select(1, rows).T @ key[0].index_select(1, columns)
+        if self.config.top_k == 1:
+            best = scores.argmax(-1, keepdim=True)
+            weight = torch.ones_like(best, dtype=query.dtype)
+        else:
+            value, best = scores.topk(self.config.top_k, -1)
+            weight = value.softmax(-1)
+        weight = weight * (~none).to(weight.dtype)
+        source = columns[best]
+        own = torch.arange(corrupted.shape[1])[:, None].expand(-1, best.shape[1])
+        one = F.one_hot(torch.zeros_like(own[:, 0]), best.shape[1]).to(weight.dtype)
+        return Attention(own.index_copy(0, rows, source)[None], one.index_copy(0, rows, weight)[None])
+
+    def low_band(self, image: Tensor) -> Tensor:
+        """G_sigma * image, borders replicated."""
+        kernel = self.gaussian.to(image.dtype)
+        radius = kernel.numel() // 2
+        image = F.pad(image, (radius,) * 4, mode="replicate")
+        image = F.conv2d(image, kernel[None, None, None, :].expand(3, 1, 1, -1), groups=3)
+        return F.conv2d(image, kernel[None, None, :, None].expand(3, 1, -1, 1), groups=3)
+
+    def forward(self, coarse: Tensor, features: list[Tensor], mask: Tensor) -> tuple[Tensor, Attention]:
+        """`coarse` (B, 3, H, W), known pixels true; decoder `features`; `mask` (B, 1, H, W), 1 = hole.
+
+        Returns the refined image (B, 3, H, W), known pixels still true, and the attention.
+        """
+        corrupted = corrupted_patches(mask, self.config.patch_size)
+        query, key = self.scores(coarse, features)
+        attention = self.attend(*self.corrupted_scores(query, key, corrupted), corrupted)
+        return self.refine(coarse, features, mask, attention), attention
+
+    def refine(self, coarse: Tensor, features: list[Tensor], mask: Tensor, attention: Attention) -> Tensor:
+        """Token mixing (Eq. 2) and the coherence layer, on what `forward` takes and an attention."""
+        side = self.config.patch_size
+        grid = (coarse.shape[2] // side, coarse.shape[3] // side)
+        corrupted = corrupted_patches(mask, side)
+        low = self.low_band(coarse) if self.config.sigma is not None else torch.zeros_like(coarse)
+        # Known patches are data, not predictions: no gradient runs through what is copied.
+        tokens = patchify((coarse - low).detach(), side).flatten(0, 1)
+        rows = torch.nonzero(corrupted.flatten())[:, 0]
+        heard = flatten_rows(contributions(attention, corrupted, grid, self.config.overlap), rows)
+        # Where nothing at all is known there is nothing to mix, and the coarse result stands.
+        fed = heard.weight.sum(-1, keepdim=True) > 0
+        mixed = torch.where(fed, mix(tokens, heard, self.windows), tokens.index_select(0, rows))
+        high = unpatchify(tokens.index_copy(0, rows, mixed).view(coarse.shape[0], -1, 3 * side**2), side, grid)
+        refined = coarse * (1 - mask) + (low + high) * mask
+        if self.config.coherence_depth:
+            around = self.coherence_in(torch.cat([refined - 0.5, mask], 1))
+            residual = F.pixel_shuffle(self.coherence(F.relu(around + features[0])), STEM)
+        else:
+            residual = self.coherence(refined - 0.5)
+        return refined + residual * mask

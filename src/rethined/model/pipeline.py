@@ -1,0 +1,71 @@
+"""The whole of Fig. 2, left to right."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rethined.config import ModelConfig
+from rethined.model.blocks import fused
+from rethined.model.coarse import CoarseNetwork
+from rethined.model.patch_match import Attention, NeuralPatchMatch, corrupted_patches
+from rethined.model.upscale import upscale
+
+
+def downsample(image: Tensor, mask: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """3.1 by an integer factor: box average of the image, and a pixel is a hole if any of its pixels is.
+
+    The box is the low-pass that needs no border handling, is one pass in every runtime, and leaves fully known
+    blocks exact whatever the hole holds.
+    """
+    if scale == 1:
+        return image * (1 - mask), mask
+    mask_lr = F.max_pool2d(mask, scale)
+    return F.avg_pool2d(image, scale) * (1 - mask_lr), mask_lr
+
+
+class Rethined(nn.Module):
+    """RETHINED (WACV 2025). `config` says which variant; `fused_copy()` is the deployed form of the same function."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.coarse = CoarseNetwork(config)
+        self.patch_match = NeuralPatchMatch(config)
+
+    def forward(self, image: Tensor, mask: Tensor, scale: int = 1) -> Tensor:
+        """Fill `image` (B, 3, s H, s W) in [0, 1] where `mask` (B, 1, s H, s W) is 1; H, W multiples of the stride."""
+        image_lr, mask_lr = downsample(image, mask, scale)  # 3.1
+        coarse, features = self.coarse(image_lr, mask_lr)  # 3.2
+        refined, attention = self.patch_match(coarse, features, mask_lr)  # 3.3
+        if scale == 1:
+            return torch.where(mask > 0, refined.clamp(0, 1), image)
+        return upscale(self.config, image, mask, image_lr, refined, attention)  # 3.4
+
+    def fused_copy(self) -> Rethined:
+        """A copy in evaluation mode in which every block is one plain convolution (3.5)."""
+        copy = fused(self)
+        assert isinstance(copy, Rethined)
+        return copy
+
+
+class Core(nn.Module):
+    """What every runtime runs: low-resolution image and mask in; refined image, sources and weights out. B = 1."""
+
+    def __init__(self, model: Rethined) -> None:
+        super().__init__()
+        self.model = model.fused_copy()
+
+    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(1, 3, H, W) in [0, 1], (1, 1, H, W) with 1 = hole -> refined (1, 3, H, W), source (N, k), weight (N, k)."""
+        match = self.model.patch_match
+        coarse, features = self.model.coarse(image * (1 - mask), mask)
+        corrupted = corrupted_patches(mask, match.config.patch_size)
+        query, key = match.scores(coarse, features)
+        attention = match.attend_rows(query, key, corrupted)
+        refined = match.refine(coarse, features, mask, attention)
+        return refined, attention.source[0].to(torch.int32), attention.weight[0]
+
+
+__all__ = ["Attention", "Core", "Rethined", "downsample"]

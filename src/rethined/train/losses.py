@@ -1,0 +1,67 @@
+"""What training minimises; each term's reason is in docs/paper.md, each weight in `TrainConfig`."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rethined.metrics.lpips import Lpips
+
+
+def hole_l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute error over hole pixels; images (B, 3, H, W), `mask` (B, 1, H, W)."""
+    return ((prediction - target).abs() * mask).sum() / (3 * mask.sum()).clamp(min=1)
+
+
+def descriptors(taps: list[Tensor], lpips: Lpips, grid: tuple[int, int]) -> Tensor:
+    """What a patch looks like to the first three taps of LPIPS: (B, D, N), squared distances are perceptual ones.
+
+    Features are averaged over quarters of a patch (whole patches at the third tap), so that texture counts and its
+    exact position does not.
+    """
+    parts = []
+    for tap, head, cells in zip(taps[:3], lpips.heads, (2, 2, 1), strict=False):
+        pooled = F.adaptive_avg_pool2d(tap.float() * head.sqrt(), (grid[0] * cells, grid[1] * cells))
+        parts.append(F.pixel_unshuffle(pooled, cells).flatten(2) / cells)
+    return torch.cat(parts, 1)
+
+
+def match_targets(described: Tensor, rows: Tensor, corrupted: Tensor) -> Tensor:
+    """For each corrupted patch, which known patches the ground truth says are best: (B, R, N), rows sum to 1.
+
+    `described` (B, D, N) are `descriptors` of the true image. A softmax of minus the squared distance, in units of a
+    fifth of the row's standard deviation. Perceptual distances choose far better sources than pixels do: with perfect
+    knowledge of the truth, LPIPS in the hole falls to 0.75 of the training-free reference instead of 0.92.
+    """
+    chosen = described.gather(2, rows[:, None].expand(-1, described.shape[1], -1))
+    norm = described.square().sum(1)
+    distance = norm.gather(1, rows)[:, :, None] + norm[:, None] - 2 * chosen.transpose(1, 2) @ described
+    known = (~corrupted[:, None]).to(distance.dtype)
+    count = known.sum(-1, keepdim=True).clamp(min=1)
+    mean = (distance * known).sum(-1, keepdim=True) / count
+    deviation = (((distance - mean).square() * known).sum(-1, keepdim=True) / count).sqrt()
+    logits = -5 * distance / deviation.clamp(min=1e-6)
+    return logits.masked_fill(corrupted[:, None], -torch.inf).softmax(-1)
+
+
+def match_loss(scores: Tensor, rows: Tensor, corrupted: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy between the attention (Eq. 1) and `target` from `match_targets`, over corrupted patches.
+
+    It trains queries and keys directly: through a top-1 copy no gradient reaches them, and through a wide softmax only
+    the wish to blur does.
+    """
+    real = corrupted.gather(1, rows) & (~corrupted).any(1, keepdim=True)
+    # Columns at -inf have no probability in either; 0 * inf must not make NaN of them.
+    log_attention = scores.log_softmax(-1).masked_fill(corrupted[:, None], 0.0)
+    per_row = -(target.nan_to_num() * log_attention).sum(-1)
+    return (per_row * real).sum() / real.sum().clamp(min=1)
+
+
+@torch.no_grad()
+def match_rank(chosen: Tensor, rows: Tensor, corrupted: Tensor, target: Tensor) -> Tensor:
+    """Fraction of corrupted patches whose `chosen` source (B, R) is among the 1 % best true matches."""
+    real = corrupted.gather(1, rows) & (~corrupted).any(1, keepdim=True)
+    better = (target > target.gather(2, chosen[..., None])).sum(-1)
+    limit = (~corrupted).sum(1, keepdim=True) / 100
+    return ((better < limit) & real).sum() / real.sum().clamp(min=1)
