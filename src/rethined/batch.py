@@ -212,6 +212,7 @@ def _read(job: Job, options: Options, overwrite: bool) -> tuple[Photo, Mask] | O
 
     def step() -> tuple[Photo, Mask]:
         photo, hole = read(job.image, mask, options)
+        images.check_format(photo, photo.format)
         _ = photo.pixels  # worked out and kept now, while the engine is busy with another photo
         return photo, hole
 

@@ -130,7 +130,7 @@ def _inpaint_file(
     from concurrent.futures import ThreadPoolExecutor
 
     from rethined import batch
-    from rethined.image import check_output, format_of
+    from rethined.image import check_format, check_output, format_of
 
     started = time.perf_counter()
     if image == DASH and mask == DASH:
@@ -152,6 +152,7 @@ def _inpaint_file(
         reading = pool.submit(batch.read, _source(image), _source(mask), options)
         engine = _engine(weights, threads)
         photo, hole = reading.result()
+    check_format(photo, format or photo.format)
     filled = batch.encode(photo, hole, batch.fill(photo, hole, engine), options, format)
     if output == DASH:
         _write_standard_output(filled.photo)
@@ -256,6 +257,8 @@ def info(
     failure = None
     try:
         facts |= _engine(weights, threads).describe()
+        if isinstance(facts.get("config"), str):
+            facts["config"] = json.loads(facts["config"])
     except RethinedError as error:  # the rest is all the more wanted
         failure = facts["error"] = str(error)
     facts["python"] = platform.python_version()

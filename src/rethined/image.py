@@ -82,6 +82,8 @@ class Photo:
     """Whether 0 is white (some fax-like TIFF files)."""
     premultiplied: bool = False
     """Whether colours are stored multiplied by alpha (some TIFF files)."""
+    picture: PillowImage.Image | None = None
+    """The Pillow image that this was made of, where it was not a file."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -108,17 +110,17 @@ class Photo:
         return np.ascontiguousarray(upright(rgb, self.orientation))
 
     @property
-    def opaque(self) -> Mask | None:
-        """(H, W) upright: True where alpha is at least one half; None where the file has no transparency."""
+    def alpha(self) -> NDArray[Any] | None:
+        """(H, W) upright, 0 (transparent) to the largest value of its type; None where the file has none."""
         if self.palette is not None and (self.palette[:, 3] < 255).any():
-            opaque = (self.palette[:, 3] >= 128)[self.stored]
+            alpha = self.palette[:, 3][self.stored]
         elif self.transparent is not None:
-            opaque = ~_equals(self.stored, self.transparent)
+            alpha = np.where(_equals(self.stored, self.transparent), 0, 255).astype(np.uint8)
         elif self._extra_channels:
-            opaque = self.stored[..., COLOUR_CHANNELS[self.colour]] > self.peak // 2
+            alpha = self.stored[..., COLOUR_CHANNELS[self.colour]]
         else:
             return None
-        return np.ascontiguousarray(upright(opaque, self.orientation))
+        return np.ascontiguousarray(upright(alpha, self.orientation))
 
     @property
     def _extra_channels(self) -> int:
@@ -470,6 +472,62 @@ _READERS: dict[str, Callable[[str, bytes, Check], Photo]] = {
 }
 
 
+# ---------------------------------------------------------------- Pillow images
+
+
+def photo_from_pillow(picture: PillowImage.Image) -> Photo:
+    """A Pillow image of any mode as a photo. Its pixels are taken as they are: no EXIF rotation.
+
+    Raises:
+        InputError: a mode other than 1, L, LA, P, RGB, RGBA, CMYK and 16-bit grey.
+    """
+    colours: dict[str, Colour] = {"1": "grey", "L": "grey", "LA": "grey", "P": "palette", "CMYK": "cmyk"}
+    colours |= {"RGB": "rgb", "RGBA": "rgb", "I;16": "grey", "I;16L": "grey", "I;16B": "grey"}
+    mode = picture.mode
+    stored = np.array(picture)
+    if mode not in colours:
+        raise InputError(f"the image has mode {mode}; convert it to RGB")
+    deep = mode.startswith("I")
+    palette = transparent = None
+    if mode == "P":
+        whole = picture.copy()
+        whole.apply_transparency()
+        entries = np.array(whole.getpalette("RGBA"), np.uint8).reshape(-1, 4)
+        palette = np.zeros((256, 4), np.uint8)
+        palette[: len(entries)] = entries
+    elif "transparency" in picture.info and mode in ("L", "RGB", "I;16"):
+        transparent = np.atleast_1d(picture.info["transparency"])
+    return Photo(
+        "the image",
+        mode,
+        b"",
+        stored.astype(np.uint16 if deep else np.uint8),
+        colours[mode],
+        peak=1 if mode == "1" else 65535 if deep else 255,
+        palette=palette,
+        transparent=transparent,
+        picture=picture,
+    )
+
+
+def pillow_result(photo: Photo, result: Image, mask: Mask) -> PillowImage.Image:
+    """A copy of the Pillow image behind `photo`, filled from `result`: same mode, palette and info."""
+    assert photo.picture is not None
+    filled = photo.picture.copy()
+    stored = _composite(photo, result, mask)
+    if filled.mode == "1":
+        stored = np.packbits(stored, axis=1)
+    elif filled.mode.startswith("I"):
+        stored = stored.astype(">u2" if filled.mode == "I;16B" else "<u2")
+    filled.frombytes(stored.tobytes())
+    return filled
+
+
+def mask_from_pillow(picture: PillowImage.Image) -> Mask:
+    """A Pillow image of any mode as a mask, by the rules of `read_mask`."""
+    return _painted(photo_from_pillow(picture))
+
+
 # ---------------------------------------------------------------- masks
 
 
@@ -501,13 +559,21 @@ def read_mask(
                 "before its EXIF rotation; draw it on the photo as displayed, or turn it likewise"
             )
         raise InputError(f"{drawn.name} is {got} but {photo.name} is {want}; give a mask of the photo's size")
-    hole, opaque = _bright(drawn), drawn.opaque
+    hole = _painted(drawn)
+    return ~hole if invert else hole
+
+
+def _painted(drawn: Photo) -> Mask:
+    """(H, W): what `read_mask` says is the hole."""
+    hole, alpha = _bright(drawn), drawn.alpha
+    opaque = None if alpha is None else np.asarray(alpha > np.iinfo(alpha.dtype).max // 2)
     if opaque is not None and not opaque.all():
         visible = drawn.pixels[opaque]
         # A few levels of slack: lossy formats do not keep one colour exactly one.
-        one_colour = not len(visible) or int(np.ptp(visible, axis=0).max()) <= drawn.peak // 32
+        slack = np.iinfo(visible.dtype).max // 32
+        one_colour = not len(visible) or int(np.ptp(visible, axis=0).max()) <= slack
         hole = opaque if one_colour else hole & opaque
-    return ~hole if invert else hole
+    return hole
 
 
 def _bright(photo: Photo) -> Mask:
@@ -580,10 +646,7 @@ def encode_photo(
         OutputError: an encoder that refuses the picture, such as one too large for WebP.
     """
     format = format or photo.format
-    if format == "HEIC":
-        raise InputError(
-            f"{photo.name} is HEIC, which can be read but not written; name the output .jpg or .png"
-        )
+    check_format(photo, format)
     if format == photo.format and quality is None and not mask.any():
         return photo.data
     photo = dataclasses.replace(photo, stored=_composite(photo, result, mask))
@@ -594,6 +657,28 @@ def encode_photo(
     except (OSError, ValueError, RuntimeError, struct.error) as error:
         reason = " ".join(str(error).split())
         raise OutputError(f"{photo.name} cannot be written as {format}: {reason}") from error
+
+
+def check_format(photo: Photo, format: str) -> None:
+    """Refuse early, before anything is filled, what `encode_photo` cannot write.
+
+    Raises:
+        InputError: HEIC, or a format that cannot hold the photo's transparency or further channels.
+    """
+    if format == "HEIC":
+        raise InputError(
+            f"{photo.name} is HEIC, which can be read but not written; name the output .jpg or .png"
+        )
+    if format == photo.format:
+        return
+    alpha = photo.alpha
+    if format in ("JPEG", "BMP") and alpha is not None and (alpha < np.iinfo(alpha.dtype).max).any():
+        raise InputError(
+            f"{photo.name} has transparency, which {format} cannot hold; name the output .png, .tif or .webp"
+        )
+    extra = photo._extra_channels
+    if extra > 1 or (extra and (photo.colour == "cmyk" or photo.premultiplied)):
+        raise InputError(f"{photo.name} has channels that only TIFF can hold; name the output .tif")
 
 
 def _composite(photo: Photo, result: Image, mask: Mask) -> NDArray[Any]:
@@ -699,41 +784,31 @@ def _rgb_to_cmyk(rgb: NDArray[Any], known: NDArray[np.uint8]) -> NDArray[np.uint
 
 def _convert(photo: Photo, format: str) -> Photo:
     """The photo in a mode that `format` can hold, upright, without what only its source format can say."""
-    stored, colour, peak, metadata = photo.stored, photo.colour, photo.peak, photo.metadata
-    opaque = photo.opaque
-    if format in ("JPEG", "BMP") and opaque is not None and not opaque.all():
-        raise InputError(
-            f"{photo.name} has transparency, which {format} cannot hold; name the output .png, .tif or .webp"
-        )
-    extra = photo._extra_channels
-    if extra > 1 or (extra and (colour == "cmyk" or photo.premultiplied)):
-        raise InputError(f"{photo.name} has channels that only TIFF can hold; name the output .tif")
+    colour, peak, metadata, alpha = photo.colour, photo.peak, photo.metadata, photo.alpha
+    stored = upright(photo.stored, photo.orientation)
     if colour == "palette":
         assert photo.palette is not None
-        stored = photo.palette[stored]
-        colour, extra = "rgb", 1
-    elif photo.transparent is not None:
-        alpha = np.where(_equals(stored, photo.transparent), 0, peak).astype(stored.dtype)
-        stored, extra = np.dstack([stored, alpha]), 1
+        stored, colour = photo.palette[stored][..., :3], "rgb"
     elif colour == "grey":
-        grey = stored.reshape(*stored.shape[:2], -1).copy()
-        grey[..., 0] = peak - grey[..., 0] if photo.inverted else grey[..., 0]
-        stored, peak = _full_range(grey, peak), max(peak, 255)
+        grey = stored if stored.ndim == 2 else stored[..., 0]
+        stored, peak = _full_range(peak - grey if photo.inverted else grey, peak), max(peak, 255)
     elif colour == "cmyk" and format not in ("JPEG", "TIFF"):
         stored, colour = _cmyk_to_rgb(stored), "rgb"
         metadata = dataclasses.replace(metadata, icc=None)  # a profile of inks says nothing about RGB
-    if peak > 255 and format not in ("PNG", "TIFF"):
-        warn(f"{photo.name} has 16 bits a channel, {format} holds 8: the rest is lost")
-        stored = ((stored.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        peak = 255
-    if extra and (opaque is None or opaque.all()) and format in ("JPEG", "BMP"):
+    else:
         stored = stored[..., : COLOUR_CHANNELS[colour]]
     if colour == "grey" and format in ("WebP", "AVIF"):
-        stored = np.concatenate([stored[..., :1].repeat(3, axis=2), stored[..., 1:]], axis=2)
-        colour, metadata = "rgb", dataclasses.replace(metadata, icc=None)
+        stored, colour = np.dstack([stored] * 3), "rgb"
+        metadata = dataclasses.replace(metadata, icc=None)
+    if alpha is not None and format not in ("JPEG", "BMP"):
+        if peak == 65535 and alpha.dtype == np.uint8:
+            alpha = alpha * np.uint16(257)
+        stored = np.dstack([stored, alpha])
+    if peak == 65535 and format not in ("PNG", "TIFF"):
+        warn(f"{photo.name} has 16 bits a channel, {format} holds 8: the rest is lost")
+        stored, peak = ((stored.astype(np.uint32) + 128) // 257).astype(np.uint8), 255
     if metadata.exif:
         metadata = dataclasses.replace(metadata, exif=containers.with_orientation_1(metadata.exif))
-    stored = upright(stored.squeeze(-1) if stored.shape[-1:] == (1,) else stored, photo.orientation)
     return Photo(photo.name, format, b"", np.ascontiguousarray(stored), colour, peak, metadata=metadata)
 
 

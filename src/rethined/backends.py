@@ -1,0 +1,88 @@
+"""The one seam: whatever can run the core."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rethined import weights
+from rethined.config import ModelConfig
+from rethined.errors import BackendError, WeightsError
+
+
+class CoreOutput(NamedTuple):
+    """What the core says of a low-resolution image."""
+
+    refined: NDArray[np.float32]
+    """(1, 3, h, w) in [0, 1], give or take; known pixels as they came."""
+    source: NDArray[np.int32]
+    """(N, k): for every patch, in reading order, the patches it copies."""
+    weight: NDArray[np.float32]
+    """(N, k): their weights, which sum to 1, or to 0 where no patch is known."""
+
+
+class Backend(Protocol):
+    """Runs the core; safe to call from several threads at once."""
+
+    config: ModelConfig
+
+    def run(self, image: NDArray[np.float32], mask: NDArray[np.float32]) -> CoreOutput:
+        """`image` (1, 3, h, w) in [0, 1], `mask` (1, 1, h, w), 1 = hole; h and w multiples of `config.stride`."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for a bug report."""
+        ...
+
+
+class OnnxBackend:
+    """ONNX Runtime on the CPU.
+
+    Raises:
+        InputError: no such file.
+        WeightsError: not an intact core written by rethined's exporter.
+    """
+
+    def __init__(self, path: Path | None, threads: int) -> None:
+        import onnxruntime as ort
+        from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+        name, data, digest = weights.read(path)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Idle workers must not spin while our own loops want the cores.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        try:
+            self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except (states.InvalidProtobuf, states.InvalidGraph, states.Fail, states.InvalidArgument) as error:
+            raise WeightsError(f"{name} is not an ONNX model that runs here: {str(error).splitlines()[0]}") from error
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if "rethined.config" not in metadata:
+            raise WeightsError(f"{name} is not a rethined core: it carries no rethined.config; export it with rethined")
+        self.config = ModelConfig.from_json(metadata["rethined.config"])
+        self._facts = {
+            "weights": name,
+            "sha256": digest,
+            "licence": metadata.get("rethined.licence"),
+            "training": metadata.get("rethined.training"),
+            "parameters": int(metadata.get("rethined.parameters", 0)),
+            "macs at 512": int(metadata.get("rethined.macs", 0)),
+            "runtime": f"onnxruntime {ort.__version__}",
+            "providers": self._session.get_providers(),
+            "threads": threads,
+        }
+
+    def run(self, image: NDArray[np.float32], mask: NDArray[np.float32]) -> CoreOutput:
+        try:
+            refined, source, weight = self._session.run(None, {"image": image, "mask": mask})
+        except RuntimeError as error:
+            raise BackendError(f"ONNX Runtime could not run the model: {str(error).splitlines()[0]}") from error
+        return CoreOutput(refined, source, weight)
+
+    def describe(self) -> dict[str, Any]:
+        return dict(self._facts)

@@ -1,0 +1,205 @@
+"""Any image, any mask: plan, shrink, run the core, copy at full resolution (Fig. 2 without PyTorch)."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rethined.backends import Backend, OnnxBackend
+from rethined.config import ModelConfig
+from rethined.errors import InputError, RethinedWarning
+from rethined.upscale import Upscaler, contributions
+
+if TYPE_CHECKING:
+    from PIL import Image as PillowImage
+
+Image = NDArray[np.uint8 | np.uint16]
+Mask = NDArray[np.bool_]
+
+LOW_RESOLUTION = 512
+"""The low-resolution grid holds about this many pixels squared, whatever the photo's shape."""
+
+
+class Plan(NamedTuple):
+    """How a photo meets the network: `scale` full-resolution pixels to one of a grid of (height, width)."""
+
+    scale: int
+    height: int
+    width: int
+
+
+def plan(height: int, width: int, stride: int) -> Plan:
+    """The smallest integer factor whose grid, padded to multiples of `stride`, holds about 512 x 512 pixels.
+
+    By area rather than by the long side: a panorama keeps as much detail as a square, at the same cost.
+    """
+    budget = 1.2 * LOW_RESOLUTION**2
+    scale = max(1, math.ceil(math.sqrt(height * width) / LOW_RESOLUTION))
+    while True:
+        h, w = (math.ceil(side / (scale * stride)) * stride for side in (height, width))
+        # A very thin photo is mostly padding, which no factor removes.
+        if h * w <= budget or min(h, w) == stride:
+            return Plan(scale, h, w)
+        scale += 1
+
+
+class Engine:
+    """Load once, call often, share between threads.
+
+    Args:
+        weights: an ONNX core written by rethined's exporter; None is the one in the package.
+        threads: to compute with; None is one per core this process may use.
+        backend: another runtime for the core, instead of `weights`.
+
+    Raises:
+        InputError: no such file, or a number of threads below 1.
+        WeightsError: weights that are corrupt or not ours.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        *,
+        threads: int | None = None,
+        backend: Backend | None = None,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise InputError(f"threads is {threads}; give 1 or more")
+        threads = threads or _usable_cores()
+        path = Path(weights) if weights is not None else None
+        self._backend = backend or OnnxBackend(path, threads)
+        self._upscaler = Upscaler(threads)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture that the weights carry."""
+        return self._backend.config
+
+    @overload
+    def __call__(self, image: Image, mask: Mask | PillowImage.Image) -> Image: ...
+
+    @overload
+    def __call__(self, image: PillowImage.Image, mask: Mask | PillowImage.Image) -> PillowImage.Image: ...
+
+    def __call__(
+        self, image: Image | PillowImage.Image, mask: Mask | PillowImage.Image
+    ) -> Image | PillowImage.Image:
+        """Fill `image` where `mask` is True.
+
+        Args:
+            image: (H, W, 3) RGB, uint8 or uint16, or a PIL image of any mode; any size; it is not changed.
+            mask: (H, W) bool, True = hole, or a PIL image (white >= 128 = hole).
+
+        Returns:
+            A new image of the type, size and mode of `image`; pixels outside the hole are bit-identical.
+
+        Raises:
+            InputError: arrays of another type or shape, or a mask of another size.
+
+        Warns:
+            RethinedWarning: no patch of the photo is known, so that there is nothing to copy from.
+        """
+        from rethined import image as files
+
+        if isinstance(mask, np.ndarray):
+            hole = mask
+        else:
+            hole = files.mask_from_pillow(mask)
+        if isinstance(image, np.ndarray):
+            return self._fill(image, hole, {})
+        photo = files.photo_from_pillow(image)
+        _check(photo.pixels, hole)
+        return files.pillow_result(photo, self._fill(photo.pixels, hole, {}), hole)
+
+    def profile(self, image: Image, mask: Mask) -> dict[str, float]:
+        """Milliseconds of each stage of one call on arrays."""
+        times: dict[str, float] = {}
+        self._fill(image, mask, times)
+        return times
+
+    def describe(self) -> dict[str, Any]:
+        """Weights, parameters, runtime and threads, for a bug report."""
+        return self._backend.describe() | {"config": self.config.to_json()}
+
+    def _fill(self, image: Image, mask: Mask, times: dict[str, float]) -> Image:
+        clock = time.perf_counter()
+
+        def lap(stage: str) -> None:
+            nonlocal clock
+            now = time.perf_counter()
+            times[stage] = (now - clock) * 1e3
+            clock = now
+
+        _check(image, mask)
+        result = np.array(image, order="C")  # a new array even where the photo is one already
+        lap("copy")
+        if not mask.any():
+            return result
+        config = self.config
+        side = config.patch_size
+        scale, h, w = plan(*mask.shape, config.stride)
+        mask = np.ascontiguousarray(mask)
+        low, holes = self._upscaler.shrink(result, mask, scale, (h, w))
+        lap("shrink")
+        refined, source, weight = self._backend.run(low, holes)
+        lap("core")
+        corrupted = holes.reshape(h // side, side, w // side, side).max((1, 3)).reshape(-1) > 0
+        if corrupted.all():
+            warnings.warn(
+                "no part of the photo is known well enough to copy from; the fill is a smooth guess",
+                RethinedWarning,
+                stacklevel=3,
+            )
+        heard = contributions(source, weight, corrupted, w // side, config.overlap)
+        lap("sources")
+        self._upscaler.fill(
+            result, mask, low[0], refined[0], heard, patch_size=side, scale=scale, overlap=config.overlap
+        )
+        lap("upscale")
+        return result
+
+
+def inpaint(image: Any, mask: Any) -> Any:
+    """Fill `image` where `mask` is True, with the weights in the package: see `Engine.__call__`.
+
+    The engine is loaded at the first call and kept.
+    """
+    global _shared
+    if _shared is None:
+        _shared = Engine()
+    return _shared(image, mask)
+
+
+_shared: Engine | None = None
+
+
+def _check(image: Image, mask: Mask) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
+        raise InputError(
+            f"image is {image.dtype} of shape {image.shape}; give uint8 or uint16 of shape (height, width, 3), RGB"
+        )
+    if mask.ndim != 2 or mask.dtype != np.bool_:
+        raise InputError(
+            f"mask is {mask.dtype} of shape {mask.shape}; give bool of shape (height, width), True where to fill"
+        )
+    if mask.shape != image.shape[:2]:
+        raise InputError(
+            f"mask is {mask.shape[1]}x{mask.shape[0]} but image is {image.shape[1]}x{image.shape[0]}; "
+            "resize the mask with nearest neighbour"
+        )
+    if not mask.size:
+        raise InputError("image is empty; give at least one pixel")
+
+
+def _usable_cores() -> int:
+    """Cores this process may run on, which in a container can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

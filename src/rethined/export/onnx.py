@@ -1,0 +1,164 @@
+"""The core as ONNX (opset 18, dynamic height and width), compared with PyTorch before it is written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rethined.config import ModelConfig
+from rethined.errors import BackendError, InputError, WeightsError
+from rethined.masks import free_form
+from rethined.model import Rethined
+from rethined.model.pipeline import Core
+
+LICENCE = "Apache-2.0"
+CHECKED_SIZES = ((256, 256), (512, 512), (416, 640), (64, 32))
+TOLERANCE = 1e-4
+"""Largest difference to PyTorch, of values in [0, 1]: float32 sums in another order, far below one grey level."""
+
+
+def load_weights(path: Path) -> tuple[Rethined, dict[str, str]]:
+    """The model in a safetensors file written by training, in evaluation mode, and the file's metadata.
+
+    Raises:
+        InputError: no such file.
+        WeightsError: not such a file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the best.safetensors of a training run")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = dict(file.metadata() or {})
+        model = Rethined(ModelConfig.from_json(metadata.get("rethined.config", "")))
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise WeightsError(f"{path} does not hold rethined weights: {str(error).splitlines()[0]}") from error
+    return model.eval(), metadata
+
+
+def export_core(model: Rethined, out: Path, metadata: dict[str, str]) -> dict[str, float]:
+    """Write `model`'s core to `out`, and its sha256 to `out`.sha256; returns the largest differences to PyTorch.
+
+    Raises:
+        BackendError: the exported graph disagrees with PyTorch; nothing is written.
+    """
+    data = to_onnx(model, metadata)
+    difference = compare(model, data)
+    if difference["refined"] > TOLERANCE or difference["source"] > 0:
+        raise BackendError(f"the ONNX core disagrees with PyTorch ({difference}); nothing is written")
+    for path, content in (
+        (out, data),
+        (out.with_name(f"{out.name}.sha256"), f"{hashlib.sha256(data).hexdigest()}  {out.name}\n".encode()),
+    ):
+        temporary = path.with_name(f"{path.name}.tmp")
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    return difference
+
+
+def to_onnx(model: Rethined, metadata: dict[str, str]) -> bytes:
+    """The core of `model` as an ONNX file: inputs `image`, `mask`, outputs `refined`, `source`, `weight` (see `Core`)."""
+    import onnx
+
+    core = Core(model).eval()
+    stride = model.config.stride
+    image, mask = sample(256, 256, 0)
+    dimensions = {
+        2: stride * torch.export.Dim("rows", min=1, max=1024),
+        3: stride * torch.export.Dim("columns", min=1, max=1024),
+    }
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.onnx.export(
+            core,
+            (image, mask),
+            dynamo=True,
+            dynamic_shapes=(dimensions, dimensions),
+            opset_version=18,
+            input_names=["image", "mask"],
+            output_names=["refined", "source", "weight"],
+            optimize=True,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    for tensor in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        for dimension in tensor.type.tensor_type.shape.dim:
+            if dimension.dim_param.startswith(f"{stride}*"):
+                dimension.dim_param = "height" if dimension.dim_param.endswith("rows") else "width"
+    for node in proto.graph.node:  # the exporter's notes on where each node came from: half of the file
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del proto.graph.value_info[:]
+    proto.producer_name, proto.producer_version = "rethined", ""
+    facts = metadata | {
+        "rethined.config": model.config.to_json(),
+        "rethined.licence": LICENCE,
+        "rethined.parameters": str(sum(p.numel() for p in core.parameters())),
+        "rethined.macs": str(count_macs(model)),
+        "rethined.inputs": json.dumps(
+            {
+                "image": "(1, 3, height, width) float32 RGB in [0, 1]",
+                "mask": "(1, 1, height, width) float32, 1 = hole, 0 = known",
+                "multiple_of": stride,
+            }
+        ),
+    }
+    for key in sorted(facts):
+        proto.metadata_props.add(key=key, value=facts[key])
+    onnx.checker.check_model(proto)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def count_macs(model: Rethined, side: int = 512) -> int:
+    """Multiply-accumulates of the core at `side` x `side` with a 20 % hole (torch's counter, halved)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    core = Core(model).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        core(*sample(side, side, 0))
+    return int(counter.get_total_flops()) // 2
+
+
+def sample(height: int, width: int, seed: int) -> tuple[Tensor, Tensor]:
+    """A smooth random picture (1, 3, h, w) and a mask (1, 1, h, w) with about 20 % hole."""
+    rng = np.random.default_rng(seed)
+    picture = torch.from_numpy(rng.random((1, 3, max(2, height // 8), max(2, width // 8)), np.float32))
+    picture = torch.nn.functional.interpolate(picture, (height, width), mode="bicubic").clamp(0, 1)
+    mask = torch.from_numpy(free_form(height, width, rng, coverage=(0.15, 0.25)))[None, None].float()
+    return picture, mask
+
+
+def compare(model: Rethined, data: bytes) -> dict[str, float]:
+    """Largest differences between the exported core and PyTorch over several sizes.
+
+    `refined` is in units of the image's range; `source` is the share of patches that copy from elsewhere *and* are
+    scored differently: two equally good patches may change places in the last bit.
+    """
+    import onnxruntime as ort
+
+    core = Core(model).eval()
+    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    worst = {"refined": 0.0, "source": 0.0, "weight": 0.0}
+    for index, (height, width) in enumerate(CHECKED_SIZES):
+        image, mask = sample(height, width, index)
+        got = session.run(None, {"image": image.numpy(), "mask": mask.numpy()})
+        with torch.no_grad():
+            want = [value.numpy() for value in core(image, mask)]
+        worst["source"] = max(worst["source"], float((got[1] != want[1]).mean()))
+        worst["refined"] = max(worst["refined"], float(np.abs(got[0] - want[0]).max()))
+        worst["weight"] = max(worst["weight"], float(np.abs(got[2] - want[2]).max()))
+    return worst

@@ -1,0 +1,332 @@
+"""Attention upscaling (3.4), Eq. 3-4 in place: compiled loops over the corrupted patches only.
+
+Nothing of full size is ever made: no high-frequency image, no blurred image, no patches, no floats. A corrupted patch
+is  sum_j A_ij X_j + up(R - sum_j A_ij L_j)  with X the photo, L and R the low-resolution image and its refinement; the
+bracket is a low-resolution picture, computed once. `rethined.model.upscale` is the same in plain PyTorch.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+
+def ramps(side: int, overlap: bool) -> NDArray[np.float32]:
+    """(3, side): along one axis, how much a pixel hears its neighbour before, its own patch, and the one after.
+
+    A squared-sine window twice the patch's side (`rethined.model.patch_match.window`); flat without overlap.
+    """
+    result = np.zeros((3, side), np.float32)
+    if not overlap:
+        result[1] = 1
+        return result
+    ramp = np.sin(np.pi * (np.arange(2 * side) + 0.5) / (2 * side)) ** 2
+    half = side // 2
+    first = side - half  # where the neighbour after begins to be heard
+    result[1] = ramp[half : half + side]
+    result[0, :half] = ramp[half + side : 2 * side][:half]
+    result[2, first:] = ramp[:half]
+    return result
+
+
+def contributions(
+    source: NDArray[np.int32],
+    weight: NDArray[np.float32],
+    corrupted: NDArray[np.bool_],
+    columns: int,
+    overlap: bool,
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """Whom each corrupted patch copies from, once its neighbours' windows reach into it.
+
+    `source`, `weight` (N, k) from the core, `corrupted` (N,), `columns` the grid's width. Returns the corrupted
+    patches (R,) and their sources and weights (R, 9, k), neighbours in reading order (R, 1, k without overlap).
+    Neighbour i + e copies from source(i + e), so in patch i it continues with source(i + e) - e; that weighs 0 where
+    i + e is not corrupted, or where source(i + e) - e is corrupted or outside the picture.
+    """
+    rows = np.flatnonzero(corrupted)
+    if not overlap:
+        return rows, source[rows][:, None], weight[rows][:, None]
+    height = len(corrupted) // columns
+    y, x = np.divmod(rows, columns)
+    index = np.zeros((len(rows), 9, source.shape[1]), np.int32)
+    heard = np.zeros(index.shape, np.float32)
+    for e in range(9):
+        dy, dx = divmod(e, 3)
+        dy, dx = dy - 1, dx - 1
+        ny, nx = y + dy, x + dx
+        there = (ny >= 0) & (ny < height) & (nx >= 0) & (nx < columns)
+        n = np.where(there, ny * columns + nx, 0)
+        there &= corrupted[n]
+        sy, sx = np.divmod(source[n], columns)
+        sy, sx = sy - dy, sx - dx
+        inside = there[:, None] & (sy >= 0) & (sy < height) & (sx >= 0) & (sx < columns)
+        j = np.where(inside, sy * columns + sx, 0)
+        inside &= ~corrupted[j]
+        index[:, e] = np.where(inside, j, 0)
+        heard[:, e] = np.where(inside, weight[n], 0)
+    return rows, index, heard
+
+
+def _compiled(**options: Any) -> Any:
+    """`numba.njit`, cached on disk where any folder for it can be written."""
+
+    def decorate(function: Any) -> Any:
+        try:
+            return numba.njit(cache=True, nogil=True, fastmath={"contract"}, **options)(function)
+        except RuntimeError:  # no such folder: compile anew in every process
+            return numba.njit(nogil=True, fastmath={"contract"}, **options)(function)
+
+    return decorate
+
+
+@_compiled()
+def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, scale, columns, half, peak):  # type: ignore[no-untyped-def]
+    """Write the hole pixels of the patches `rows` of `target` (H, W * 3), reading sources from `target` itself.
+
+    That is safe because sources lie in known patches, which are never written. `mask` (H, W); `index`, `weight`
+    (R, E, k); `vertical` (3, S) and `horizontal` (3, 3 S) ramps, S the patch's side; `correction` (h, w * 3), already
+    in the target's units; `half` is added before truncation, `peak` the largest value.
+    """
+    height, width = mask.shape
+    side = vertical.shape[1]
+    low_height, low_width = correction.shape[0], correction.shape[1] // 3
+    low_side = side // scale
+    middle = side // 2
+    overlap = index.shape[1] == 9
+    count = index.shape[2]
+    fine = np.empty(3 * side, np.float32)
+    coarse = np.empty(3 * (low_side + 2), np.float32)
+    total = np.empty(3 * side, np.float32)
+    norm = np.empty(3 * side, np.float32)
+    entry_source = np.empty(4 * count, np.int64)
+    entry_weight = np.empty(4 * count, np.float32)
+    entry_dy = np.empty(4 * count, np.int64)
+    entry_dx = np.empty(4 * count, np.int64)
+    position = np.empty(side, np.int64)
+    fraction = np.empty(side, np.float32)
+    for v in range(side):
+        at = (np.float32(v) + np.float32(0.5)) / np.float32(scale) + np.float32(0.5)
+        position[v] = int(at)
+        fraction[v] = at - np.float32(int(at))
+    for r in range(len(rows)):
+        py, px = rows[r] // columns, rows[r] % columns
+        top, left = py * side, px * side
+        bottom, right = min(top + side, height), min(left + side, width)
+        if top >= height or left >= width:
+            continue
+        # The four neighbours heard by each quadrant: up or down, left or right, both, and oneself.
+        for qy in range(2 if overlap else 1):
+            y0 = top + (middle if qy else 0)
+            y1 = bottom if qy or not overlap else min(top + middle, bottom)
+            for qx in range(2 if overlap else 1):
+                x0 = left + (middle if qx else 0)
+                x1 = right if qx or not overlap else min(left + middle, right)
+                if y0 >= y1 or x0 >= x1:
+                    continue
+                entries = 0
+                whole = np.float32(0)
+                same = True
+                for a in range(2 if overlap else 1):
+                    dy = (qy * 2 if a else 1) if overlap else 1
+                    for b in range(2 if overlap else 1):
+                        dx = (qx * 2 if b else 1) if overlap else 1
+                        e = dy * 3 + dx if overlap else 0
+                        for k in range(count):
+                            w = weight[r, e, k]
+                            if w > 0:
+                                entry_source[entries] = index[r, e, k]
+                                entry_weight[entries] = w
+                                entry_dy[entries] = dy
+                                entry_dx[entries] = dx
+                                whole += w
+                                if index[r, e, k] != entry_source[0]:
+                                    same = False
+                                entries += 1
+                begin, length = (x0 - left) * 3, (x1 - x0) * 3
+                for y in range(y0, y1):
+                    wanted = False
+                    for x in range(x0, x1):
+                        if mask[y, x]:
+                            wanted = True
+                            break
+                    if not wanted:
+                        continue
+                    u = y - top
+                    # up(correction): two rows of it mixed, then stretched along the row.
+                    at = (np.float32(y) + np.float32(0.5)) / np.float32(scale) - np.float32(0.5)
+                    row = int(np.floor(at))
+                    f = at - np.float32(row)
+                    above, below = min(max(row, 0), low_height - 1), min(max(row + 1, 0), low_height - 1)
+                    for i in range(low_side + 2):
+                        j = min(max(px * low_side - 1 + i, 0), low_width - 1)
+                        for c in range(3):
+                            coarse[3 * i + c] = (
+                                correction[above, 3 * j + c] * (np.float32(1) - f) + correction[below, 3 * j + c] * f
+                            )
+                    for v in range(x0 - left, x1 - left):
+                        i, g = position[v], fraction[v]
+                        for c in range(3):
+                            fine[3 * v + c] = coarse[3 * i + c] * (np.float32(1) - g) + coarse[3 * i + 3 + c] * g
+                    if entries == 0:
+                        total[:length] = 0
+                    elif same:
+                        j = entry_source[0]
+                        start = (j % columns) * side * 3 + begin
+                        first = target[(j // columns) * side + u, start : start + length]
+                        for t in range(length):
+                            total[t] = first[t]
+                    else:
+                        total[:length] = 0
+                        norm[:length] = 0
+                        for n in range(entries):
+                            j = entry_source[n]
+                            start = (j % columns) * side * 3 + begin
+                            other = target[(j // columns) * side + u, start : start + length]
+                            ramp = horizontal[entry_dx[n], begin : begin + length]
+                            w = entry_weight[n] * vertical[entry_dy[n], u]
+                            for t in range(length):
+                                total[t] += w * ramp[t] * other[t]
+                                norm[t] += w * ramp[t]
+                        for t in range(length):
+                            total[t] /= max(norm[t], np.float32(1e-4))
+                    line = target[y, x0 * 3 : x1 * 3]
+                    for x in range(x1 - x0):
+                        if mask[y, x0 + x]:
+                            for c in range(3):
+                                value = total[3 * x + c] + fine[begin + 3 * x + c]
+                                value = min(max(value, np.float32(0)), peak) + half
+                                line[3 * x + c] = value
+
+
+@_compiled()
+def _shrink(image, mask, scale, small, holes, first, last, gain):  # type: ignore[no-untyped-def]
+    """Low-resolution rows `first` to `last` of an image (H, W * 3) and mask (H, W), into (3, h, w) and (h, w).
+
+    Boxes of scale x scale: the mean of the image, zero where any pixel is a hole or beyond the border; hole 1 there.
+    """
+    height, width = mask.shape
+    sums = np.empty(width * 3, np.uint32)
+    anywhere = np.empty(width, np.uint8)
+    for y in range(first, last):
+        if (y + 1) * scale > height:
+            holes[y] = 1
+            small[:, y] = 0
+            continue
+        sums[:] = 0
+        anywhere[:] = 0
+        for row in range(y * scale, (y + 1) * scale):
+            line, known = image[row], mask[row]
+            for t in range(width * 3):
+                sums[t] += line[t]
+            for t in range(width):
+                anywhere[t] |= known[t]
+        whole = width // scale
+        for x in range(whole):
+            hole = np.uint8(0)
+            red = green = blue = np.uint32(0)
+            for t in range(x * scale, (x + 1) * scale):
+                hole |= anywhere[t]
+                red += sums[3 * t]
+                green += sums[3 * t + 1]
+                blue += sums[3 * t + 2]
+            here = np.float32(0) if hole else gain
+            holes[y, x] = np.float32(1) if hole else np.float32(0)
+            small[0, y, x] = np.float32(red) * here
+            small[1, y, x] = np.float32(green) * here
+            small[2, y, x] = np.float32(blue) * here
+        holes[y, whole:] = 1
+        small[:, y, whole:] = 0
+
+
+class Upscaler:
+    """The two ends of the engine that touch every pixel, spread over `threads`; safe to share between threads."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def _spread(self, work: Any, count: int) -> None:
+        """Call work(first, last) on consecutive parts of range(count)."""
+        if self._pool is None or count < 2 * self._threads:
+            work(0, count)
+            return
+        edges = np.linspace(0, count, 4 * self._threads + 1).astype(int)
+        futures = [self._pool.submit(work, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        for future in futures:
+            future.result()
+
+    def shrink(
+        self, image: NDArray[Any], mask: NDArray[np.bool_], scale: int, grid: tuple[int, int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """3.1: `image` (H, W, 3) and `mask` (H, W) to (1, 3, h, w) in [0, 1] and (1, 1, h, w), 1 = hole; grid (h, w)."""
+        height, width = mask.shape
+        small = np.zeros((3, *grid), np.float32)
+        holes = np.ones(grid, np.float32)
+        flat, bits = image.reshape(height, width * 3), mask.view(np.uint8)
+        gain = np.float32(1 / (scale * scale * np.iinfo(image.dtype).max))
+        rows = min(grid[0], -(-height // scale))
+        self._spread(lambda a, b: _shrink(flat, bits, scale, small, holes, a, b, gain), rows)
+        return small[None], holes[None, None]
+
+    def fill(
+        self,
+        target: NDArray[Any],
+        mask: NDArray[np.bool_],
+        low: NDArray[np.float32],
+        refined: NDArray[np.float32],
+        heard: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
+        *,
+        patch_size: int,
+        scale: int,
+        overlap: bool,
+    ) -> None:
+        """3.4: write the holes of `target` (H, W, 3), C-contiguous, in place; every other pixel stays.
+
+        `low` and `refined` (3, h, w) in [0, 1]; `heard` from `contributions`.
+        """
+        rows, index, weight = heard
+        _, h, w = refined.shape
+        columns = w // patch_size
+        peak = float(np.iinfo(target.dtype).max)
+
+        # R - sum_j A_ij L_j is the same mixture at low resolution: the same loop, at scale 1, without rounding.
+        before = np.ascontiguousarray(low.transpose(1, 2, 0)).reshape(h, w * 3)
+        mixed = before.copy()
+        self._mix(mixed, np.ones((h, w), np.bool_), heard, np.zeros_like(mixed), patch_size, 1, overlap, 0.0, np.inf)
+        after = np.ascontiguousarray(refined.transpose(1, 2, 0)).reshape(h, w * 3)
+        inside = np.zeros((h // patch_size, 1, columns, 1), np.bool_)
+        inside.reshape(-1)[rows] = True
+        blocks = (h // patch_size, patch_size, columns, patch_size * 3)
+        correction = np.where(inside, (after - mixed).reshape(blocks), 0).reshape(h, w * 3) * np.float32(peak)
+
+        height, width = mask.shape
+        flat = target.reshape(height, width * 3)
+        self._mix(flat, mask, heard, correction, patch_size, scale, overlap, 0.5, peak)
+
+    def _mix(
+        self,
+        target: NDArray[Any],
+        mask: NDArray[np.bool_],
+        heard: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
+        correction: NDArray[np.float32],
+        patch_size: int,
+        scale: int,
+        overlap: bool,
+        half: float,
+        peak: float,
+    ) -> None:
+        rows, index, weight = heard
+        columns = correction.shape[1] // 3 // patch_size
+        vertical = ramps(patch_size * scale, overlap)
+        horizontal = np.repeat(vertical, 3, axis=1)
+        add, top = np.float32(half), np.float32(peak)
+        self._spread(
+            lambda a, b: _fill(
+                target, mask, rows[a:b], index[a:b], weight[a:b], vertical, horizontal, correction, scale, columns, add, top
+            ),
+            len(rows),
+        )

@@ -1,0 +1,28 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture
+def rethined(tmp_path: Path) -> Run:
+    """Run the command line as a process of its own in `tmp_path`; `prelude` is Python to run before it."""
+
+    def run(*arguments: object, prelude: str = "", **options: Any) -> subprocess.CompletedProcess[bytes]:
+        start = ["-c", f"{prelude}\nfrom rethined.cli import main\nmain()"] if prelude else ["-m", "rethined"]
+        command = [sys.executable, *start, *map(str, arguments)]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RETHINED_")}
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment} | options
+        return subprocess.run(command, cwd=tmp_path, timeout=120, check=False, **options)
+
+    return run

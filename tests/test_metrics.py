@@ -1,0 +1,270 @@
+"""The metrics against their definitions, against scikit-image, and against published numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from rethined.errors import InputError, WeightsError
+from rethined.metrics import fid, image
+from rethined.metrics.lpips import Lpips, Net
+
+SHARED = Path(os.environ.get("RETHINED_SHARED", Path(__file__).parents[2] / "shared")) / "weights"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small pictures: threads only wait for each other, and on a busy machine for long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def backbone(name: str) -> Path:
+    path = SHARED / name
+    if not path.is_file():
+        pytest.skip(f"needs {path} (set RETHINED_SHARED)")
+    return path
+
+
+def random_lpips(net: Net, seed: int = 0) -> Lpips:
+    """LPIPS with random weights: enough for everything that does not ask for the published numbers."""
+    torch.manual_seed(seed)
+    model = Lpips(net)
+    for name, parameter in model.named_parameters():
+        if name.startswith("heads"):
+            torch.nn.init.uniform_(parameter)
+        elif name.endswith("weight"):
+            torch.nn.init.kaiming_normal_(parameter)  # the usual start fades away before the deepest tap
+    return model
+
+
+def pictures(height: int, width: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Two uint8 pictures that are equal on the left and differ on the right."""
+    rng = np.random.default_rng(seed)
+    a = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    b = a.copy()
+    right = b[:, width // 2 :]
+    b[:, width // 2 :] = (right.astype(int) + rng.integers(-40, 40, right.shape)).clip(0, 255)
+    return a, b
+
+
+def tensor(picture: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+
+
+# --- LPIPS ---
+
+
+def test_squeeze_gives_the_values_in_torchmetrics_docs() -> None:
+    model = Lpips.load("squeeze", backbone("lpips_squeeze.safetensors"))
+    generator = torch.Generator().manual_seed(42)
+    a = torch.rand(2, 3, 100, 100, generator=generator)
+    b = torch.rand(2, 3, 100, 100, generator=generator)
+    torch.testing.assert_close(model(a, b), torch.tensor([0.1024, 0.0938]), atol=5e-5, rtol=0)
+
+
+def test_alex_is_its_definition() -> None:
+    """A twin in plain functions; PerceptualSimilarity's example pictures gave the published .722 and .138."""
+    path = backbone("lpips_alex.safetensors")
+    w = load_file(path)
+
+    def conv(x: torch.Tensor, index: int, stride: int, padding: int) -> torch.Tensor:
+        weight, bias = w[f"features.{index}.weight"], w[f"features.{index}.bias"]
+        return F.conv2d(x, weight, bias, stride, padding).relu()
+
+    def taps(x: torch.Tensor) -> list[torch.Tensor]:
+        shift = torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1)
+        scale = torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1)
+        first = conv((2 * x - 1 - shift) / scale, 0, 4, 2)
+        second = conv(F.max_pool2d(first, 3, 2), 3, 1, 2)
+        third = conv(F.max_pool2d(second, 3, 2), 6, 1, 1)
+        fourth = conv(third, 8, 1, 1)
+        return [first, second, third, fourth, conv(fourth, 10, 1, 1)]
+
+    a, b = (tensor(picture) for picture in pictures(96, 80))
+    want = torch.zeros(1)
+    for index, (x, y) in enumerate(zip(taps(a), taps(b), strict=True)):
+        x, y = F.normalize(x, dim=1), F.normalize(y, dim=1)
+        want += ((x - y) ** 2 * w[f"lin{index}.model.1.weight"]).sum(1).mean((1, 2))
+    torch.testing.assert_close(Lpips.load("alex", path)(a, b), want, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("net", ["alex", "squeeze"])
+@pytest.mark.parametrize(("height", "width"), [(300, 145), (32, 417), (257, 128)])
+def test_tiled_map_equals_untiled(net: Net, height: int, width: int) -> None:
+    model = random_lpips(net)
+    a, b = pictures(height, width)
+    want = model.maps(tensor(a), tensor(b))[0, 0].numpy()
+    assert want.shape == (height, width)
+    # float32: convolutions of other sizes sum in another order.
+    np.testing.assert_allclose(model.spatial_map_tiled(a, b, tile=128), want, atol=1e-5 * want.max())
+
+
+def test_halo_is_needed() -> None:
+    """The test above can fail: with too small a halo tiles do differ."""
+    model = random_lpips("squeeze")
+    a, b = pictures(240, 64)
+    want = model.maps(tensor(a), tensor(b))[0, 0].numpy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rethined.metrics.lpips.HALO", 16)
+        got = model.spatial_map_tiled(a, b, tile=64)
+    assert np.abs(got - want).max() > 1e-4 * want.max()
+
+
+def test_lpips_in_hole_is_the_mean_of_the_map_there() -> None:
+    model = random_lpips("alex")
+    a, b = pictures(64, 96)
+    mask = np.zeros((64, 96), bool)
+    mask[10:30, 50:90] = True
+    want = model.maps(tensor(a), tensor(b))[0, 0].numpy()[mask].mean()
+    assert model.in_hole(a, b, mask) == pytest.approx(want, rel=1e-5)
+    assert np.isnan(model.in_hole(a, b, np.zeros_like(mask)))
+    assert model.in_hole(a, a, mask) == 0
+
+
+def test_lpips_as_a_loss() -> None:
+    model = random_lpips("squeeze")
+    torch.nn.Sequential(model).train()
+    assert not model.training
+    a = torch.rand(2, 3, 64, 64, requires_grad=True)
+    target = model.features(torch.rand(2, 3, 64, 64))
+    full = torch.ones(2, 1, 64, 64)
+    distance = model.distance(model.features(a), target)
+    torch.testing.assert_close(model.distance(model.features(a), target, full), distance)
+    half = full.clone()
+    half[..., 32:] = 0
+    assert not torch.allclose(model.distance(model.features(a), target, half), distance)
+    assert (model.distance(model.features(a), target, 0 * full) == 0).all()
+    flat = torch.full_like(a, 0.5)
+    (distance.sum() + model(a * 0 + flat, flat).sum()).backward()
+    assert a.grad is not None
+    assert torch.isfinite(a.grad).all()
+    assert a.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_lpips_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_lpips("alex")
+    with pytest.raises(InputError, match="32 pixels"):
+        model(torch.rand(1, 3, 31, 64), torch.rand(1, 3, 31, 64))
+    a, b = pictures(31, 64)
+    with pytest.raises(InputError, match="64x31"):
+        model.spatial_map_tiled(a, b)
+    with pytest.raises(InputError, match="uint8"):
+        model.spatial_map_tiled(a, b.astype(np.float32))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="multiple of 16"):
+        model.spatial_map_tiled(*pictures(64, 64), tile=100)
+    with pytest.raises(InputError, match="alex or squeeze"):
+        Lpips("vgg")  # type: ignore[arg-type]
+    monkeypatch.delenv("RETHINED_BACKBONES", raising=False)
+    with pytest.raises(InputError, match=r"lpips_alex\.safetensors.*AlexNet.*RETHINED_BACKBONES"):
+        Lpips.load("alex")
+    monkeypatch.setenv("RETHINED_BACKBONES", str(tmp_path))
+    with pytest.raises(InputError, match="is not there"):
+        Lpips.load("alex")
+    save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "lpips_squeeze.safetensors")
+    with pytest.raises(WeightsError, match="squeeze"):
+        Lpips.load("squeeze")
+    (tmp_path / "lpips_alex.safetensors").write_bytes(b"no")
+    with pytest.raises(WeightsError, match="not a readable"):
+        Lpips.load("alex")
+
+
+# --- L1, PSNR, SSIM ---
+
+
+def test_l1_and_psnr_are_their_definitions() -> None:
+    a, b = pictures(300, 40)  # more rows than a strip
+    mask = np.random.default_rng(0).random((300, 40)) < 0.3
+    difference = a.astype(float) - b
+    assert image.l1(a, b) == pytest.approx(np.abs(difference).mean() / 255)
+    assert image.l1(a, b, mask) == pytest.approx(np.abs(difference[mask]).mean() / 255)
+    assert image.psnr(a, b) == pytest.approx(10 * np.log10(255**2 / (difference**2).mean()))
+    assert image.psnr(a, b, mask) == pytest.approx(10 * np.log10(255**2 / (difference[mask] ** 2).mean()))
+    assert image.psnr(a, a) == np.inf
+    empty = np.zeros_like(mask)
+    assert all(np.isnan(metric(a, b, empty)) for metric in (image.l1, image.psnr, image.ssim))
+
+
+def test_ssim_equals_scikit_image() -> None:
+    metrics = pytest.importorskip("skimage.metrics")
+    rng = np.random.default_rng(0)
+    steps = np.cumsum(
+        rng.integers(-6, 7, (2, 530, 70, 3)), axis=1
+    )  # smooth, flat and dark parts: the hard ones
+    a, b = (128 + steps).clip(0, 255).astype(np.uint8)
+    b[:, :20] = a[:, :20]
+    want, full = metrics.structural_similarity(
+        a, b, channel_axis=2, data_range=255, gaussian_weights=True, use_sample_covariance=False, full=True
+    )
+    # float32 against float64.
+    np.testing.assert_allclose(image.ssim_map(a, b), full.mean(2), atol=1e-4)
+    assert image.ssim(a, b) == pytest.approx(want, abs=1e-5)
+    mask = rng.random((530, 70)) < 0.2
+    assert image.ssim(a, b, mask) == pytest.approx(full.mean(2)[mask].mean(), abs=1e-5)
+    assert image.ssim(a, a) == 1
+
+
+def test_image_metrics_refuse() -> None:
+    a, b = pictures(20, 20)
+    with pytest.raises(InputError, match="two uint8 images alike"):
+        image.l1(a, b[:10])
+    with pytest.raises(InputError, match="True = hole"):
+        image.psnr(a, b, np.zeros((20, 20), np.uint8))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="at least 11"):
+        image.ssim(a[:10], b[:10])
+
+
+# --- FID-768 ---
+
+
+@pytest.mark.parametrize("count", [6, 50])
+def test_frechet_distance_is_its_formula(count: int) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(0, 1, (count, 12)) @ rng.normal(0, 1, (12, 12))
+    b = rng.normal(0.5, 2, (count + 3, 12))
+    covariances = np.cov(a.T), np.cov(b.T)
+    root = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).astype(complex)).sum().real
+    want = (
+        ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * root
+    )
+    # With 6 samples the product is singular and its eigenvalues, rooted, are the less exact side.
+    assert fid.frechet_distance(a, b) == pytest.approx(want, rel=1e-5)
+    assert fid.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    with pytest.raises(InputError, match="FID-768 got 1"):
+        fid.frechet_distance(a[:1], b)
+
+
+def test_fid768_grows_with_blur() -> None:
+    """The order, and the scale, of the numbers: a wrong branch order in Inception would scramble them."""
+    model = fid.Inception768.load(backbone("inception2015_768.safetensors"))
+    rng = np.random.default_rng(0)
+    sharp = [
+        np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((12, 12, 1))).astype(np.uint8) for _ in range(6)
+    ]
+    soft = [picture // 8 * 8 for picture in sharp]
+    none = [np.full_like(picture, picture.mean()) for picture in sharp]
+    features = [fid.features(model, pictures_, batch=4) for pictures_ in (sharp, soft, none)]
+    assert features[0].shape == (6, 768)
+    near, far = (fid.frechet_distance(features[0], other) for other in features[1:])
+    assert 0 < near < 0.1 * far
+
+
+def test_crops_are_inside_and_around_the_hole() -> None:
+    mask = np.zeros((100, 300), bool)
+    mask[:5, :5] = mask[90:, 200:220] = True
+    boxes = fid.crops(mask, 20, 64, np.random.default_rng(0))
+    assert len(boxes) == 20
+    assert all(mask[box].shape == (64, 64) and mask[box].any() for box in boxes)
+    assert mask[fid.crops(mask, 1, 128, np.random.default_rng(0))[0]].shape == (100, 128)
+    assert fid.crops(np.zeros_like(mask), 3, 64, np.random.default_rng(0)) == []

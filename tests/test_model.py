@@ -1,0 +1,298 @@
+"""Every equation against its slow loop, and the deployed form against the trained one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import reference
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from rethined.config import DEFAULT, PAPER, ModelConfig
+from rethined.errors import WeightsError
+from rethined.masks import free_form
+from rethined.model import Rethined
+from rethined.model.blocks import RepConv, fused
+from rethined.model.coarse import pull_push
+from rethined.model.patch_match import (
+    Attention,
+    contributions,
+    corrupted_patches,
+    flatten_rows,
+    mix,
+    patchify,
+    unpatchify,
+    window,
+)
+from rethined.model.pipeline import Core, downsample
+from rethined.model.upscale import upscale
+
+SMALL = dataclasses.replace(DEFAULT, widths=(8, 16, 16, 24), depths=(1, 1, 1, 1))
+
+
+def hole(height: int, width: int, seed: int = 0, coverage: tuple[float, float] = (0.1, 0.3)) -> torch.Tensor:
+    mask = free_form(height, width, np.random.default_rng(seed), coverage=coverage)
+    return torch.from_numpy(mask)[None, None].float()
+
+
+def lively(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Random everything, batch norm statistics and zero-initialised heads included."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+            module.weight.data.uniform_(0.5, 1.5, generator=generator)
+            module.bias.data.normal_(0, 0.3, generator=generator)
+    for parameter in model.parameters():
+        if not parameter.any():
+            parameter.data.normal_(0, 0.02, generator=generator)
+    return model.eval()
+
+
+@pytest.mark.parametrize("branches", [1, 4])
+@pytest.mark.parametrize("activation", [True, False])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "kernel", "stride", "groups"),
+    [
+        (8, 8, 3, 1, 8),  # depthwise, with identity
+        (8, 8, 3, 2, 8),  # depthwise, strided
+        (8, 8, 3, 1, 1),  # dense, with identity
+        (8, 8, 3, 1, 2),  # grouped, with identity
+        (8, 12, 3, 1, 4),
+        (8, 8, 1, 1, 1),  # pointwise, with identity
+        (8, 12, 1, 1, 1),
+        (4, 8, 4, 4, 1),  # the stem
+    ],
+)
+def test_fused_block_is_the_same_function(
+    inputs: int, outputs: int, kernel: int, stride: int, groups: int, activation: bool, branches: int
+) -> None:
+    block = RepConv(
+        inputs, outputs, kernel, stride=stride, groups=groups, branches=branches, activation=activation
+    )
+    lively(block)
+    x = torch.randn(2, inputs, 16, 16, generator=torch.Generator().manual_seed(1))
+    plain = block.fused()
+    assert sum(isinstance(m, nn.Conv2d) for m in plain.modules()) == 1
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in plain.modules())
+    torch.testing.assert_close(plain(x), block(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [SMALL, dataclasses.replace(PAPER, widths=SMALL.widths, depths=SMALL.depths)])
+def test_fused_model_is_the_same_function(config: ModelConfig) -> None:
+    model = lively(Rethined(config))
+    image, mask = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)), hole(64, 96)
+    deployed = fused(model)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in deployed.modules())
+    assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules()), "the original was changed"
+    torch.testing.assert_close(deployed(image, mask), model(image, mask), rtol=1e-3, atol=1e-4)
+
+
+def test_default_is_within_the_papers_parameters() -> None:
+    assert sum(p.numel() for p in Rethined(DEFAULT).parameters()) <= 4.3e6
+
+
+def test_patchify_and_back() -> None:
+    image = torch.rand(2, 3, 16, 24)
+    tokens = patchify(image, 8)
+    assert tokens.shape == (2, 6, 192)
+    torch.testing.assert_close(tokens, F.pixel_unshuffle(image, 8).flatten(2).transpose(1, 2))
+    torch.testing.assert_close(unpatchify(tokens, 8, (2, 3)), image)
+
+
+def test_a_patch_is_corrupted_if_any_pixel_is() -> None:
+    mask = hole(64, 48, 3)
+    want = reference.corrupted(mask[0, 0].numpy() > 0, 8)
+    np.testing.assert_array_equal(corrupted_patches(mask, 8)[0].numpy(), want.reshape(-1))
+
+
+@pytest.mark.parametrize(("top_k", "agreement"), [(1, 3), (3, 1), (0, 3)])
+def test_attention_is_equation_1(top_k: int, agreement: int) -> None:
+    config = dataclasses.replace(SMALL, top_k=top_k, agreement=agreement)
+    match = lively(Rethined(config)).patch_match
+    grid = (4, 6)
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(1, 16, *grid, generator=generator)
+    key = torch.randn(1, 16, *grid, generator=generator)
+    bad = corrupted_patches(hole(32, 48, 1), 8)
+    rows, scores = match.corrupted_scores(match.neighbourhoods(query), match.neighbourhoods(key), bad)
+    got = match.attend(rows, scores, bad)
+    dense = torch.zeros(24, 24).scatter_add(1, got.source[0], got.weight[0].detach())
+
+    flat_query, flat_key = (x[0].flatten(1).T.double().numpy() for x in (query, key))
+    agreeing = reference.agreeing_scores(flat_query, flat_key, grid, agreement)
+    want = reference.attention(agreeing, np.eye(24), bad[0].numpy(), top_k)
+    np.testing.assert_allclose(dense.numpy(), want, atol=1e-5)  # float32 against float64
+    if top_k:
+        sparse = match.attend_rows(match.neighbourhoods(query), match.neighbourhoods(key), bad)
+        torch.testing.assert_close(sparse.source, got.source)
+        torch.testing.assert_close(sparse.weight, got.weight)
+
+
+def random_attention(bad: torch.Tensor, k: int, seed: int = 0) -> Attention:
+    """Any k known sources for each corrupted patch: (1, N, k)."""
+    rng = np.random.default_rng(seed)
+    known = np.flatnonzero(~bad[0].numpy())
+    count = bad.shape[1]
+    source = np.repeat(np.arange(count)[:, None], k, 1)
+    weight = np.zeros((count, k), np.float32)
+    weight[:, 0] = 1
+    for i in np.flatnonzero(bad[0].numpy()):
+        source[i] = rng.choice(known, k, replace=False)
+        weight[i] = rng.dirichlet(np.ones(k))
+    return Attention(torch.from_numpy(source)[None], torch.from_numpy(weight)[None])
+
+
+def dense(attention: Attention) -> np.ndarray:
+    count = attention.source.shape[1]
+    return torch.zeros(count, count).scatter_add(1, attention.source[0], attention.weight[0]).numpy()
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("k", [1, 3])
+def test_token_mixing_is_equation_2(k: int, overlap: bool) -> None:
+    mask = hole(48, 64, 2, (0.2, 0.4))
+    image = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    bad = corrupted_patches(mask, 8)
+    attention = random_attention(bad, k)
+    rows = torch.nonzero(bad.flatten())[:, 0]
+    heard = flatten_rows(contributions(attention, bad, (6, 8), overlap), rows)
+    tokens = patchify(image, 8)[0]
+    mixed = tokens.index_copy(0, rows, mix(tokens, heard, window(8, overlap)))
+    got = unpatchify(mixed[None], 8, (6, 8))[0].permute(1, 2, 0).numpy()
+    want = reference.mixture(
+        image[0].permute(1, 2, 0).double().numpy(), dense(attention), bad[0].view(6, 8).numpy(), 8, overlap
+    )
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_wide_softmax_mixing_takes_the_same_values() -> None:
+    bad = corrupted_patches(hole(48, 64, 2), 8)
+    attention = random_attention(bad, 20)
+    rows = torch.nonzero(bad.flatten())[:, 0]
+    heard = flatten_rows(attention, rows)
+    tokens = torch.rand(48, 192)
+    want = torch.from_numpy(dense(attention)).index_select(0, rows) @ tokens
+    torch.testing.assert_close(mix(tokens, heard, window(8, False)), want)
+
+
+@pytest.mark.parametrize(("overlap", "k", "scale"), [(True, 1, 2), (True, 2, 3), (False, 2, 2)])
+def test_upscaling_is_equations_3_and_4(overlap: bool, k: int, scale: int) -> None:
+    """High frequencies mixed by the same attention, added to the upsampled low-resolution result."""
+    config = dataclasses.replace(SMALL, overlap=overlap)
+    mask = hole(32 * scale, 40 * scale, 5, (0.2, 0.3))
+    image = torch.rand(1, 3, 32 * scale, 40 * scale, generator=torch.Generator().manual_seed(0))
+    low, low_mask = downsample(image, mask, scale)
+    bad = corrupted_patches(low_mask, 8)
+    attention = random_attention(bad, k)
+    refined = low + low_mask * torch.rand(1, 3, 32, 40, generator=torch.Generator().manual_seed(1))
+    got = upscale(config, image, mask, low, refined, attention)[0].permute(1, 2, 0).numpy()
+
+    grid = bad[0].view(4, 5).numpy()
+    x, lo, re = (t[0].permute(1, 2, 0).double().numpy() for t in (image, low, refined))
+    weights = dense(attention)
+    inside = np.kron(grid, np.ones((8, 8)))[..., None]
+    base = reference.mixture(lo, weights, grid, 8, overlap)
+    want = reference.mixture(x, weights, grid, 8 * scale, overlap) + reference.upsample((re - base) * inside, scale)
+    want = np.where(mask[0, 0].numpy()[..., None] > 0, want.clip(0, 1), x)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("coverage", [(0.1, 0.2), (0.6, 0.8)])
+def test_pull_push_is_its_loop(coverage: tuple[float, float]) -> None:
+    image, mask = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)), hole(64, 96, 1, coverage)
+    got = pull_push(image, mask, 5)[0].permute(1, 2, 0).numpy()
+    want = reference.pull_push(image[0].permute(1, 2, 0).double().numpy(), mask[0, 0].numpy() > 0, 5)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    known = mask[0, 0].numpy() == 0
+    np.testing.assert_array_equal(got[known], image[0].permute(1, 2, 0).numpy()[known])
+
+
+def test_an_untrained_network_is_the_pull_push_fill() -> None:
+    model = Rethined(SMALL).eval()
+    image, mask = torch.rand(1, 3, 64, 64), hole(64, 64)
+    with torch.no_grad():
+        coarse, _ = model.coarse(image * (1 - mask), mask)
+    torch.testing.assert_close(coarse, pull_push(image * (1 - mask), mask, 5))
+
+
+@pytest.mark.parametrize("variant", [DEFAULT, PAPER, dataclasses.replace(DEFAULT, top_k=3, agreement=1)])
+def test_exported_form_is_the_trained_form(variant: ModelConfig) -> None:
+    """`Core` touches corrupted rows and known columns only, in batches of one; `Rethined` is dense."""
+    config = dataclasses.replace(variant, widths=SMALL.widths, depths=SMALL.depths, top_k=variant.top_k or 20)
+    model = lively(Rethined(config))
+    image, mask = torch.rand(2, 3, 64, 96), torch.cat([hole(64, 96, 0), hole(64, 96, 7)])
+    with torch.no_grad():
+        whole = model(image, mask)
+        for i in range(2):
+            refined, source, weight = Core(model)(image[i : i + 1], mask[i : i + 1])
+            part = torch.where(mask[i : i + 1] > 0, refined.clamp(0, 1), image[i : i + 1])
+            torch.testing.assert_close(part, whole[i : i + 1], rtol=1e-4, atol=1e-4)
+            assert source.shape == weight.shape == (96, config.top_k)
+            torch.testing.assert_close(weight.sum(1), torch.ones(96))
+
+
+@pytest.mark.parametrize("config", [SMALL, dataclasses.replace(PAPER, widths=SMALL.widths, depths=SMALL.depths)])
+def test_full_and_empty_masks(config: ModelConfig) -> None:
+    model = lively(Rethined(config))
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model(image, torch.zeros(1, 1, 64, 64)), image)
+        assert torch.isfinite(model(image, torch.ones(1, 1, 64, 64))).all()
+
+
+def test_hole_content_never_matters() -> None:
+    model = lively(Rethined(SMALL))
+    image, mask = torch.rand(1, 3, 64, 64), hole(64, 64)
+    other = image * (1 - mask) + mask * torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        inside = mask.expand_as(image) > 0
+        assert torch.equal(model(image, mask)[inside], model(other, mask)[inside])
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(ModelConfig)])
+def test_every_field_changes_something(field: str) -> None:
+    other = {
+        "patch_size": 16,
+        "widths": (8, 16, 16, 32),
+        "depths": (1, 1, 1, 2),
+        "branches": 2,
+        "key_dim": 8,
+        "feature_conditioning": False,
+        "agreement": 1,
+        "top_k": 2,
+        "overlap": False,
+        "sigma": None,
+        "coherence_depth": 2,
+    }[field]
+    image, mask = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), hole(64, 64)
+
+    def run(config: ModelConfig) -> torch.Tensor:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            return lively(Rethined(config))(image, mask)
+
+    assert not torch.equal(run(SMALL), run(dataclasses.replace(SMALL, **{field: other})))
+
+
+def test_config_round_trip_and_versions() -> None:
+    assert ModelConfig.from_json(PAPER.to_json()) == PAPER
+    for text in ("", "[]", "{}", '{"version": 1, "colour": 3}', '{"version": 1, "agreement": 2}'):
+        with pytest.raises(WeightsError):
+            ModelConfig.from_json(text)
+    with pytest.raises(WeightsError, match="upgrade rethined"):
+        ModelConfig.from_json(DEFAULT.to_json().replace('"version": 1', '"version": 99'))
+
+
+def test_half_precision_is_finite_and_close() -> None:
+    model = lively(Rethined(SMALL))
+    image, mask = torch.rand(1, 3, 64, 64), hole(64, 64, 1, (0.3, 0.5))
+    with torch.no_grad():
+        coarse, _ = model.coarse(image, mask)
+        half, _ = model.half().coarse(image.half(), mask.half())
+    assert torch.isfinite(half).all()
+    assert (half.float() - coarse).abs().max() < 0.02
