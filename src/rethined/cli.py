@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from rethined import __version__
+from rethined.bench import cli as bench_cli
 from rethined.errors import InputError, OutputError, RethinedError, RethinedWarning
+from rethined.export import cli as export_cli
+from rethined.train import cli as train_cli
 
 if TYPE_CHECKING:
     from rethined.batch import Options, Outcome
@@ -288,6 +291,13 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+# ---------------------------------------------------------------- for researchers
+
+bench_cli.register(app)
+export_cli.register(app)
+train_cli.register(app)
 
 
 # ---------------------------------------------------------------- running

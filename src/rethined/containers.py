@@ -352,7 +352,7 @@ def with_png_chunks_of(encoded: Chunks, source: Chunks) -> Chunks:
     return joined
 
 
-# ---------------------------------------------------------------- WebP, AVIF
+# ---------------------------------------------------------------- WebP, AVIF, HEIC
 
 
 def is_lossless_webp(webp: bytes) -> bool:
@@ -370,3 +370,13 @@ def is_deep_avif(avif: bytes) -> bool:
     """Whether an AVIF has 10 or 12 bits a channel: the flag high_bitdepth of its AV1 configuration box."""
     at = avif.find(b"av1C")
     return 0 < at < len(avif) - 7 and bool(avif[at + 6] & 0x40)
+
+
+def check_heic_items(heic: bytes) -> None:
+    """Raise ValueError where a type of a HEIC's items is no text: pi-heif 1.4 crashes the process on it."""
+    at = heic.find(b"infe")
+    while at >= 0:
+        size = int.from_bytes(heic[at - 4 : at], "big")
+        version = heic[at + 4]
+        heic[at + (14 if version >= 3 else 12) : at - 4 + size].decode()
+        at = heic.find(b"infe", at + 4)

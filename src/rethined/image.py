@@ -422,6 +422,7 @@ def _read_heic(name: str, data: bytes, check: Check) -> Photo:
     except ImportError as error:
         raise InputError(f"{name} is a HEIC file, which needs: pip install 'rethined[heif]'") from error
 
+    containers.check_heic_items(data)
     file = pi_heif.open_heif(io.BytesIO(data))
     check(*file.size)
     stored = np.array(file)

@@ -1,8 +1,13 @@
-"""The metrics' pretrained networks: one safetensors file each, by path or in $RETHINED_BACKBONES."""
+"""The metrics' pretrained networks: one safetensors file each.
+
+Those of LPIPS are in the package, in half precision (assets/README.md has their origin and licences); Inception is
+not. A folder named by $RETHINED_BACKBONES comes first.
+"""
 
 from __future__ import annotations
 
 import os
+from importlib import resources
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -19,7 +24,7 @@ SOURCES = {
 
 
 def load(name: str, path: Path | None) -> dict[str, Tensor]:
-    """The tensors of backbone `name`, from `path` or else from the folder in $RETHINED_BACKBONES.
+    """The tensors of backbone `name`, from `path`, else from $RETHINED_BACKBONES, else from the package.
 
     Raises:
         InputError: no such file; the message says which one is wanted and where it comes from.
@@ -27,11 +32,15 @@ def load(name: str, path: Path | None) -> dict[str, Tensor]:
     """
     if path is None:
         folder = os.environ.get(VARIABLE)
-        if not folder:
+        packaged = Path(str(resources.files("rethined"))) / "assets" / name
+        if folder:
+            path = Path(folder) / name
+        elif packaged.is_file():
+            path = packaged
+        else:
             raise InputError(
                 f"this metric needs {name} ({SOURCES[name]}); set {VARIABLE} to the folder that holds it"
             )
-        path = Path(folder) / name
     if not path.is_file():
         raise InputError(f"{path} is not there; this metric needs {name} ({SOURCES[name]}); set {VARIABLE}")
     try:

@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
@@ -221,11 +222,13 @@ def train(
     save_every: int = 200,
     validate_every: int = 500,
     log_every: int = 20,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Trainer:
     """Train on the photographs below `data`, resuming what `out` holds; stops after `time_limit` seconds.
 
     SIGTERM and SIGINT finish the step, save and return. Every `validate_every` steps the averaged weights are measured
-    on `val`, and kept in `best.safetensors` if their full-resolution LPIPS is the lowest so far.
+    on `val`, and kept in `best.safetensors` if their full-resolution LPIPS is the lowest so far (without `val`, always).
+    `report` is given a line for people every `log_every` steps.
 
     Raises:
         InputError: no photographs, or sizes that do not fit the architecture.
@@ -234,7 +237,8 @@ def train(
         raise InputError(f"crop is {config.crop}; give a multiple of the network's stride {config.model.stride}")
     started = time.monotonic()
     trainer = Trainer(config, out)
-    trainer.resume()
+    if trainer.resume():
+        report(f"resuming {out} at step {trainer.step}")
     batches = Batches(load_folder(data), config.batch_size, config.crop, config.coverage, config.seed)
     val_photos = load_folder(val, 768)[:8] if val else []
     stop = False
@@ -251,6 +255,7 @@ def train(
             return
         result = trainer.validate(val_photos)
         log({"step": trainer.step, "val": result})
+        report(f"step {trainer.step}: LPIPS in the hole on val {result['full']:.4f} (best so far {trainer.best:.4f})")
         if result["full"] < trainer.best:
             trainer.best = result["full"]
             trainer.save_best()
@@ -272,6 +277,12 @@ def train(
                     steps, now = trainer.step - mark_step, time.monotonic()
                     rate = {"images_per_second": round(steps * config.batch_size / (now - mark), 2)}
                     log({"step": trainer.step} | {k: v / steps for k, v in sums.items()} | rate)
+                    left = (config.steps - trainer.step) / steps * (now - mark)
+                    report(
+                        f"step {trainer.step}/{config.steps}  {rate['images_per_second']:.1f} images/s  "
+                        f"{min(left, time_limit - (now - started)) / 60:.0f} min left  "
+                        + "  ".join(f"{k} {v / steps:.3g}" for k, v in sums.items())
+                    )
                     mark, mark_step, sums = now, trainer.step, {}
                 if trainer.step % save_every == 0:
                     trainer.save()

@@ -1,0 +1,64 @@
+# make demo    fill a hole in a 4K photograph; needs nothing but Python >= 3.11
+# make test    every test              make check   format, lint, types, import directions
+# make bench   speed and quality here  make clean   remove what these made
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN = $(VENV)/bin
+PLAIN = $(VENV)/.plain
+DEV = $(VENV)/.dev
+# A development environment does for the demo too, and must not be overwritten by a plain one.
+ANY = $(if $(wildcard $(DEV)),$(DEV),$(PLAIN))
+SOURCES = $(shell find src/rethined -type f -not -name '*.py[co]' -not -name '*.nb[ci]')
+
+.DEFAULT_GOAL = help
+.PHONY: help demo test check bench tables pictures clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+demo: $(ANY)
+	@mkdir -p demo
+	@echo; echo "First run, which compiles its loops once:"
+	@$(BIN)/rethined inpaint examples/photos/city.jpg examples/masks/city.png -o demo/city.jpg --side-by-side --overwrite
+	@echo "Second run, from file to file:"
+	@$(BIN)/rethined inpaint examples/photos/city.jpg examples/masks/city.png -o demo/city.jpg --overwrite
+	@echo; echo "Look at demo/city.jpg and, beside the original, at demo/city.jpg.side-by-side.jpg"
+
+test: $(DEV)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_package.py -k import
+
+bench: $(DEV)
+	$(BIN)/rethined bench latency --sizes 512,1024,2048 --holes 0.2 --runs 10 --out build/bench
+	$(BIN)/rethined bench quality examples/photos --sizes 1024 --out build/bench
+
+# The tables of README.md and docs/benchmarks.md from results/*.json.
+tables: $(DEV)
+	$(BIN)/rethined bench report
+
+# The pictures of README.md, with the weights in the package.
+pictures: $(ANY)
+	$(BIN)/python examples/pictures.py docs/images
+
+clean:
+	rm -rf $(VENV) demo build dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("rethined needs Python 3.11 or newer; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(PLAIN): pyproject.toml $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check .
+	@touch $@
+
+$(DEV): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@

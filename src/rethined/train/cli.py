@@ -1,0 +1,69 @@
+"""`rethined train`. Heavy imports are inside the verb."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rethined.errors import BackendError, InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb `train` to the main command line."""
+    app.command()(train)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="cpu (two cores, two hours) or paper (section 5.1).")],
+    data: Annotated[Path, typer.Option(help="Folder of photographs to learn from.", metavar="FOLDER")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that exists is resumed.", metavar="FOLDER")],
+    val: Annotated[
+        Path | None, typer.Option(help="Folder of photographs to choose the best weights by.", metavar="FOLDER")
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Stop and save after, for instance, 90s, 5m or 2h.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Instead of the recipe's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads to compute with.")] = None,
+) -> int:
+    """Train weights on a folder of photographs; can be stopped and resumed at any moment.
+
+    Writes OUT/best.safetensors (for `rethined export onnx`), OUT/last.safetensors (to resume) and OUT/log.jsonl.
+    """
+    import dataclasses
+
+    limit = duration(time_limit) if time_limit else math.inf
+    try:
+        import torch
+
+        from rethined.train.config import RECIPES
+        from rethined.train.loop import train as run
+    except ImportError as error:
+        raise BackendError(f"training needs {error.name}; install it with: pip install 'rethined[train]'") from error
+    if recipe not in RECIPES:
+        raise InputError(f"recipe is {recipe!r}; choose one of {', '.join(RECIPES)}")
+    changes = {name: value for name, value in (("steps", steps), ("batch_size", batch_size)) if value}
+    if threads:
+        torch.set_num_threads(threads)
+    trainer = run(
+        dataclasses.replace(RECIPES[recipe], **changes), data, out, val=val, time_limit=limit, report=typer.echo
+    )
+    typer.echo(f"{out}: stopped at step {trainer.step} of {trainer.config.steps}")
+    return 0
+
+
+def duration(text: str) -> float:
+    """Seconds in texts like 90s, 5m, 2h or 1.5h.
+
+    Raises:
+        InputError: anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if not match:
+        raise InputError(f"time limit is {text!r}; give a number and a unit, like 90s, 5m or 2h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]

@@ -1,0 +1,190 @@
+"""The engine with the weights in the package: any size, any mask, every guarantee."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+import rethined
+from rethined.engine import Engine
+from rethined.errors import InputError, RethinedWarning, WeightsError
+from rethined.masks import free_form
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine(threads=2)
+
+
+def picture(height: int, width: int, seed: int = 0, dtype: type = np.uint8) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x * a + y * b + c) for a, b, c in rng.uniform(0.01, 0.4, (3, 3))]
+    image = np.stack(waves, -1) * 60 + 128 + rng.normal(0, 12, (height, width, 3))
+    peak = np.iinfo(dtype).max
+    return (image.clip(0, 255) / 255 * peak).astype(dtype)
+
+
+def check(engine: Engine, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    before, before_mask = image.copy(), mask.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RethinedWarning)
+        result = engine(image, mask)
+    np.testing.assert_array_equal(image, before)  # inputs untouched
+    np.testing.assert_array_equal(mask, before_mask)
+    assert result.shape == image.shape
+    assert result.dtype == image.dtype
+    assert not np.shares_memory(result, image)
+    np.testing.assert_array_equal(result[~mask], image[~mask])
+    return result
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 300),
+    width=st.integers(1, 300),
+    seed=st.integers(0, 1000),
+    coverage=st.floats(0.02, 0.9),
+    sixteen=st.booleans(),
+)
+def test_any_size_and_mask(
+    engine: Engine, height: int, width: int, seed: int, coverage: float, sixteen: bool
+) -> None:
+    image = picture(height, width, seed, np.uint16 if sixteen else np.uint8)
+    mask = np.random.default_rng(seed).random((height // 9 + 1, width // 9 + 1)) < coverage
+    mask = np.kron(mask, np.ones((9, 9), np.bool_))[:height, :width].astype(bool)
+    check(engine, image, mask)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (700, 1), (513, 511), (400, 3000), (1200, 900)])
+def test_odd_sizes(engine: Engine, size: tuple[int, int]) -> None:
+    mask = np.zeros(size, np.bool_)
+    mask[: max(1, size[0] // 3), : max(1, size[1] // 3)] = True  # a hole at the corner
+    check(engine, picture(*size), mask)
+
+
+def test_hairline_and_single_pixel_holes(engine: Engine) -> None:
+    image = picture(600, 800)
+    mask = np.zeros((600, 800), np.bool_)
+    mask[300, :] = mask[:, 5] = mask[10, 700] = True
+    result = check(engine, image, mask)
+    assert np.abs(result[mask].astype(int) - image[mask]).mean() < 40  # near its neighbours, not black or white
+
+
+def test_empty_mask_returns_the_photo(engine: Engine) -> None:
+    image = picture(100, 120)
+    np.testing.assert_array_equal(engine(image, np.zeros((100, 120), np.bool_)), image)
+
+
+def test_full_mask_warns_and_is_finite(engine: Engine) -> None:
+    image = picture(100, 120)
+    with pytest.warns(RethinedWarning, match="nothing|known"):
+        result = engine(image, np.ones((100, 120), np.bool_))
+    assert result.shape == image.shape
+
+
+def test_deterministic_and_thread_safe(engine: Engine) -> None:
+    image = picture(700, 500)
+    mask = free_form(700, 500, np.random.default_rng(0))
+    want = engine(image, mask)
+    results: list[NDArray[np.uint8]] = []
+    threads = [threading.Thread(target=lambda: results.append(engine(image, mask))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    results.append(Engine(threads=1)(image, mask))
+    for result in results:
+        assert np.abs(result.astype(int) - want).max() <= (0 if result is not results[-1] else 255)
+    for result in results[:4]:
+        np.testing.assert_array_equal(result, want)
+
+
+def test_a_flat_photo_stays_flat(engine: Engine) -> None:
+    """Whatever the network draws, a hole in a plain wall must not be visible from afar."""
+    image = np.full((512, 512, 3), (90, 140, 200), np.uint8)
+    mask = free_form(512, 512, np.random.default_rng(0))
+    assert np.abs(engine(image, mask).astype(int) - image).max() <= 24
+
+
+def test_layouts_that_are_not_contiguous(engine: Engine) -> None:
+    image = picture(300, 400)
+    mask = free_form(300, 400, np.random.default_rng(0))
+    want = engine(image, mask)
+    np.testing.assert_array_equal(engine(np.asfortranarray(image), np.asfortranarray(mask)), want)
+    np.testing.assert_array_equal(engine(image[:, ::-1][:, ::-1], mask), want)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "words"),
+    [
+        (np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.bool_), "height, width, 3"),
+        (np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.bool_), "uint8 or uint16"),
+        (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), "give bool"),
+        (np.zeros((4, 6, 3), np.uint8), np.zeros((4, 5), np.bool_), "5x4 but image is 6x4"),
+        (np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0), np.bool_), "empty"),
+    ],
+)
+def test_bad_arrays(engine: Engine, image: NDArray[np.uint8], mask: NDArray[np.bool_], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        engine(image, mask)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P", "CMYK", "1", "I;16"])
+def test_pil_images_come_back_as_they_were(mode: str) -> None:
+    base = Image.fromarray(picture(96, 128))
+    if mode == "I;16":
+        image = Image.fromarray((picture(96, 128)[..., 0].astype(np.uint16) * 257))
+    elif mode in ("RGBA", "LA"):
+        image = base.convert(mode)
+        image.putalpha(Image.fromarray(picture(96, 128, 1)[..., 0]))
+    else:
+        image = base.convert(mode)
+    hole = np.zeros((96, 128), np.bool_)
+    hole[20:50, 30:70] = True
+    result = rethined.inpaint(image, Image.fromarray(hole))
+    assert isinstance(result, Image.Image)
+    assert result.mode == image.mode
+    assert result.size == image.size
+    np.testing.assert_array_equal(np.asarray(result)[~hole], np.asarray(image)[~hole])
+    if mode in ("RGBA", "LA"):
+        np.testing.assert_array_equal(np.asarray(result)[..., -1], np.asarray(image)[..., -1])
+    if mode in ("RGB", "L"):
+        assert (np.asarray(result)[hole] != np.asarray(image)[hole]).any()
+
+
+def test_weights_are_checked(tmp_path: Path) -> None:
+    from importlib import resources
+
+    packaged = resources.files("rethined") / "assets"
+    data = bytearray((packaged / "rethined.onnx").read_bytes())
+    good = tmp_path / "mine.onnx"
+    good.write_bytes(data)
+    (tmp_path / "mine.onnx.sha256").write_text((packaged / "rethined.onnx.sha256").read_text())
+    assert Engine(good).describe()["weights"] == "mine.onnx"
+    data[len(data) // 2] ^= 1
+    good.write_bytes(data)
+    with pytest.raises(WeightsError, match="corrupt"):
+        Engine(good)
+    (tmp_path / "mine.onnx.sha256").unlink()
+    good.write_bytes(b"not a model")
+    with pytest.raises(WeightsError, match="mine.onnx"):
+        Engine(good)
+    with pytest.raises(InputError, match="no such weights"):
+        Engine(tmp_path / "none.onnx")
+    with pytest.raises(InputError, match="threads"):
+        Engine(threads=0)
+
+
+def test_profile_names_every_stage(engine: Engine) -> None:
+    times = engine.profile(picture(64, 64), free_form(64, 64, np.random.default_rng(0)))
+    assert list(times) == ["copy", "shrink", "core", "sources", "upscale"]
+    assert all(value >= 0 for value in times.values())

@@ -1,0 +1,104 @@
+"""The compiled loops against the plain PyTorch reference of 3.4, and the engine around them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rethined.engine import plan
+from rethined.masks import free_form
+from rethined.upscale import Upscaler, contributions, ramps
+
+torch = pytest.importorskip("torch", reason="the reference of 3.4 is written in PyTorch")
+
+
+def scene(height: int, width: int, scale: int, seed: int, coverage: tuple[float, float] = (0.2, 0.3)):  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (height * scale, width * scale, 3), dtype=np.uint8)
+    mask = free_form(height * scale, width * scale, rng, coverage=coverage)
+    return rng, image, mask
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    ("overlap", "k", "scale"), [(True, 1, 4), (True, 3, 2), (False, 2, 3), (True, 1, 1), (True, 1, 7)]
+)
+def test_fill_is_the_reference_within_one_grey_level(overlap: bool, k: int, scale: int, dtype: type) -> None:
+    import dataclasses
+
+    from test_model import random_attention
+
+    from rethined.config import DEFAULT
+    from rethined.model.patch_match import corrupted_patches
+    from rethined.model.pipeline import downsample
+    from rethined.model.upscale import upscale
+
+    height, width = 40, 56
+    rng, image, mask = scene(height, width, scale, 0)
+    peak = np.iinfo(dtype).max
+    image = image.astype(dtype) * (peak // 255)
+    tensor = torch.from_numpy(image.astype(np.float32) / peak).permute(2, 0, 1)[None]
+    hole = torch.from_numpy(mask)[None, None].float()
+    low, low_mask = downsample(tensor, hole, scale)
+    bad = corrupted_patches(low_mask, 8)
+    attention = random_attention(bad, k)
+    noise = torch.from_numpy(rng.random((1, 3, height, width), np.float32))
+    refined = low + low_mask * noise
+    config = dataclasses.replace(DEFAULT, overlap=overlap)
+    want = upscale(config, tensor, hole, low, refined, attention)[0].permute(1, 2, 0).numpy() * peak
+
+    for threads in (1, 2):
+        upscaler = Upscaler(threads)
+        small, holes = upscaler.shrink(image, mask, scale, (height, width))
+        np.testing.assert_array_equal(holes, low_mask.numpy())
+        np.testing.assert_allclose(small, low.numpy(), atol=1e-5)
+        heard = contributions(
+            attention.source[0].numpy().astype(np.int32), attention.weight[0].numpy(), bad[0].numpy(), width // 8, overlap
+        )
+        got = image.copy()
+        upscaler.fill(got, mask, small[0], refined[0].numpy(), heard, patch_size=8, scale=scale, overlap=overlap)
+        # Rounding alone, and of 16 bits what float32 sums lose; one grey level is allowed.
+        assert np.abs(got.astype(float) - want).max() <= (0.51 if dtype is np.uint8 else 1)
+        np.testing.assert_array_equal(got[~mask], image[~mask])
+
+
+@pytest.mark.parametrize("side", [2, 8, 32, 56])
+def test_ramps_are_the_reference_window_and_sum_to_one(side: int) -> None:
+    from rethined.model.patch_match import window
+
+    axis = ramps(side, True)
+    np.testing.assert_allclose(axis.sum(0), 1, atol=1e-6)
+    both = axis[:, None, :, None] * axis[None, :, None, :]
+    np.testing.assert_allclose(both.reshape(9, side, side), window(side, True).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_contributions_are_the_reference(k: int) -> None:
+    from test_model import hole, random_attention
+
+    from rethined.model import patch_match
+
+    bad = patch_match.corrupted_patches(hole(64, 80, 4), 8)
+    attention = random_attention(bad, k)
+    want = patch_match.contributions(attention, bad, (8, 10), True)
+    rows, index, weight = contributions(
+        attention.source[0].numpy().astype(np.int32), attention.weight[0].numpy(), bad[0].numpy(), 10, True
+    )
+    np.testing.assert_array_equal(rows, np.flatnonzero(bad[0]))
+    want_weight = want.weight[0].numpy()[rows].reshape(weight.shape)
+    np.testing.assert_array_equal(weight, want_weight)
+    heard = weight > 0
+    np.testing.assert_array_equal(index[heard], want.source[0].numpy()[rows].reshape(index.shape)[heard])
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (7, 5), (512, 512), (513, 512), (3000, 4000), (400, 12000), (8192, 8192), (3, 20000)]
+)
+def test_plan_covers_the_photo_within_budget(size: tuple[int, int]) -> None:
+    scale, height, width = plan(*size, 32)
+    assert height % 32 == width % 32 == 0
+    assert height * scale >= size[0]
+    assert width * scale >= size[1]
+    assert height * width <= 1.2 * 512**2 or min(height, width) == 32
+    if max(size) <= 512:
+        assert scale == 1
