@@ -1,6 +1,10 @@
-# make demo    fill a hole in a 4K photograph; needs nothing but Python >= 3.11
-# make test    every test              make check   format, lint, types, import directions
-# make bench   speed and quality here  make clean   remove what these made
+# make demo      fill a hole in a 4K photograph; needs nothing but Python >= 3.11
+# make test      every test (ARGS="-k engine": some)
+# make check     format, lint, types, import directions
+# make bench     speed and quality on this machine, into build/bench
+# make tables    the documents' tables from results/*.json
+# make pictures  the documents' pictures from examples/
+# make clean     remove what these made
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
@@ -16,7 +20,7 @@ SOURCES = $(shell find src/rethined -type f -not -name '*.py[co]' -not -name '*.
 .PHONY: help demo test check bench tables pictures clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '1,7s/^# //p' Makefile
 
 demo: $(ANY)
 	@mkdir -p demo
@@ -39,11 +43,9 @@ bench: $(DEV)
 	$(BIN)/rethined bench latency --sizes 512,1024,2048 --holes 0.2 --runs 10 --out build/bench
 	$(BIN)/rethined bench quality examples/photos --sizes 1024 --out build/bench
 
-# The tables of README.md and docs/benchmarks.md from results/*.json.
 tables: $(DEV)
 	$(BIN)/rethined bench report
 
-# The pictures of README.md, with the weights in the package.
 pictures: $(ANY)
 	$(BIN)/python examples/pictures.py docs/images
 

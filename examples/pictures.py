@@ -36,7 +36,9 @@ def main(out: Path) -> None:
 def sheet(rows: list[list[Image.Image]], profile: bytes | None, path: Path) -> None:
     """Write `rows` of panels of one size, each reduced to its share of the width, never enlarged."""
     side = (WIDTH - GAP * (len(rows[0]) - 1)) // len(rows[0])
-    rows = [[panel.resize((side, side * panel.height // panel.width), reducing_gap=3) for panel in row] for row in rows]
+    rows = [
+        [panel.resize((side, side * panel.height // panel.width), reducing_gap=3) for panel in row] for row in rows
+    ]
     height = sum(row[0].height for row in rows) + GAP * (len(rows) - 1)
     page = Image.new("RGB", (WIDTH, height), "white")
     top = 0

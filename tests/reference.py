@@ -52,9 +52,7 @@ def agreeing_scores(query: Array, key: Array, grid: tuple[int, int], neighbourho
     return result / neighbourhood**2
 
 
-def mixture(
-    image: Array, weights: Array, bad: NDArray[np.bool_], side: int, overlap: bool
-) -> Array:
+def mixture(image: Array, weights: Array, bad: NDArray[np.bool_], side: int, overlap: bool) -> Array:
     """Eq. 2 / 4: every corrupted patch of `image` (H, W, 3) as the weighted sum of what it copies.
 
     `weights` (N, N) is Eq. 1; `bad` (rows, columns). With overlap, each corrupted patch also copies what surrounds its

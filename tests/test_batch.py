@@ -131,9 +131,7 @@ def test_one_photo_that_breaks_the_engine_does_not_stop_the_others(tree: Path) -
     assert outcomes[1].message == "ZeroDivisionError: of its own"
 
 
-def test_a_write_that_fails_is_reported_and_leaves_nothing(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_fails_is_reported_and_leaves_nothing(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 

@@ -217,9 +217,7 @@ def test_quality_measures_ranks_and_shows(photos: Path, lpips: Lpips, tmp_path: 
     assert alone["rows"][0]["lpips_hole"] == result["rows"][2]["lpips_hole"]
     assert alone["methods"]["telea"]["ratio"] is None
     # Sheets: the worst of the last method first, four panels of the short side (128 x 96 and 128 x 83).
-    worst = max(
-        (row for row in result["rows"] if row["method"] == "copy_reference"), key=lambda r: r["lpips_hole"]
-    )
+    worst = max((row for row in result["rows"] if row["method"] == "copy_reference"), key=lambda r: r["lpips_hole"])
     sheets = sorted((tmp_path / "sheets").glob("*.png"))
     assert [path.name[:2] for path in sheets] == ["00", "01"]
     assert sheets[0].stem == f"00-{Path(worst['photo']).stem}"
@@ -294,9 +292,7 @@ def test_latency_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(latency, "peak_memory", lambda *arguments: 123.0)
     weights = tmp_path / "weights.onnx"
     weights.write_bytes(b"weights")
-    result = latency.run_latency(
-        weights, sizes=[512, 600], holes=[0.1], threads=1, runs=3, warmup=1, profile=True
-    )
+    result = latency.run_latency(weights, sizes=[512, 600], holes=[0.1], threads=1, runs=3, warmup=1, profile=True)
     first, second = result["rows"]
     assert first["engine"]["n"] == 3
     assert 0 < first["engine"]["min_ms"] <= first["engine"]["median_ms"]
@@ -305,19 +301,14 @@ def test_latency_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert second["ratio_copy"] > 0
     assert first["stages_ms"] == {"core": 1, "copy": 2}
     assert result["weights"]["rethined"] == provenance.sha256(weights)
-    assert (
-        json.loads(provenance.write_json(tmp_path / "l.json", result).read_text())["rows"][0]["peak_mib"]
-        == 123
-    )
+    assert json.loads(provenance.write_json(tmp_path / "l.json", result).read_text())["rows"][0]["peak_mib"] == 123
     with pytest.raises(InputError, match="runs is 0"):
         latency.run_latency(weights, runs=0)
 
 
 def test_calls_alternate() -> None:
     calls: list[str] = []
-    result = latency.alternate(
-        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, runs=2, warmup=1
-    )
+    result = latency.alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, runs=2, warmup=1)
     assert calls == ["a", "b", "a", "b", "a", "b"]
     assert set(result) == {"a", "b", "busy_elsewhere", "noisy"}
 
@@ -345,9 +336,7 @@ ORIGIN: dict[str, Any] = {
     "machine": {"cpu": "Test CPU", "cores": 2, "system": "Linux"},
     "versions": {"rethined": "1.0"},
 }
-MEASURES = dict.fromkeys(
-    ("lpips", "l1", "psnr", "ssim", "lpips_hole", "l1_hole", "psnr_hole", "ssim_hole"), 0.25
-)
+MEASURES = dict.fromkeys(("lpips", "l1", "psnr", "ssim", "lpips_hole", "l1_hole", "psnr_hole", "ssim_hole"), 0.25)
 QUALITY: dict[str, Any] = {
     "kind": "quality",
     "size": 2048,

@@ -264,9 +264,7 @@ def test_a_disk_that_is_full(files: Path, rethined: Run) -> None:
     assert (files / "out.png").exists()  # only the report could not be written
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_stopped_in_the_middle_of_writing(number: int, code: int, files: Path, rethined: Run) -> None:
     prelude = f"import os; os.fsync = lambda _: os.kill(os.getpid(), {int(number)})"
     done = rethined("inpaint", "p.png", "m.png", "-o", "out.png", prelude=prelude)
@@ -333,7 +331,5 @@ def test_help_imports_nothing_heavy(rethined: Run) -> None:
 
 
 def test_inpaint_never_imports_torch(files: Path, rethined: Run) -> None:
-    done = rethined(
-        "inpaint", "p.png", "m.png", "-o", "out.png", prelude="import sys; sys.modules['torch'] = None"
-    )
+    done = rethined("inpaint", "p.png", "m.png", "-o", "out.png", prelude="import sys; sys.modules['torch'] = None")
     assert (done.returncode, done.stderr) == (0, b"")

@@ -142,7 +142,7 @@ def test_bad_arrays(engine: Engine, image: NDArray[np.uint8], mask: NDArray[np.b
 def test_pil_images_come_back_as_they_were(mode: str) -> None:
     base = Image.fromarray(picture(96, 128))
     if mode == "I;16":
-        image = Image.fromarray((picture(96, 128)[..., 0].astype(np.uint16) * 257))
+        image = Image.fromarray(picture(96, 128)[..., 0].astype(np.uint16) * 257)
     elif mode in ("RGBA", "LA"):
         image = base.convert(mode)
         image.putalpha(Image.fromarray(picture(96, 128, 1)[..., 0]))

@@ -184,10 +184,7 @@ def test_jpeg_keeps_tables_sampling_and_metadata(mode: str, options: dict[str, A
     far = ~image.dilate(hole, 24)  # blocks (16 wide with subsampling) that hold no new pixel
     difference = np.abs(np.asarray(after)[far].astype(int) - np.asarray(before)[far])
     careless = opened(saved(Image.fromarray(np.asarray(after), mode), "JPEG", quality=75))  # as most tools do
-    assert (
-        difference.mean()
-        < 0.5 * np.abs(np.asarray(careless)[far].astype(int) - np.asarray(before)[far]).mean()
-    )
+    assert difference.mean() < 0.5 * np.abs(np.asarray(careless)[far].astype(int) - np.asarray(before)[far]).mean()
 
 
 def test_jpeg_quality_overrides_tables_but_not_sampling() -> None:
@@ -254,9 +251,7 @@ def test_16_bit_png_keeps_every_bit_and_chunk(channels: int) -> None:
     assert opened(encoded).info["icc_profile"] == ICC
 
 
-@pytest.mark.parametrize(
-    "layout", ["chunky", "planar", "tiled", "bigtiff", "big-endian", "lzw", "alpha", "grey"]
-)
+@pytest.mark.parametrize("layout", ["chunky", "planar", "tiled", "bigtiff", "big-endian", "lzw", "alpha", "grey"])
 def test_16_bit_tiff_keeps_every_bit_and_tag(layout: str) -> None:
     stored = texture({"alpha": 4, "grey": 1}.get(layout, 3), 65535).squeeze()
     options: dict[str, Any] = {
@@ -324,9 +319,7 @@ def test_tiff_where_0_is_white_and_premultiplied_tiff() -> None:
     photo = read_photo(buffer.getvalue())
     after = tifffile.imread(io.BytesIO(encode_photo(photo, filled(photo, hole), hole)))
     assert np.array_equal(after[~hole], stored[~hole])
-    assert (
-        after[..., :3] <= after[..., 3:]
-    ).all()  # a colour brighter than its alpha is no premultiplied colour
+    assert (after[..., :3] <= after[..., 3:]).all()  # a colour brighter than its alpha is no premultiplied colour
 
 
 def test_bmp_with_alpha() -> None:

@@ -199,9 +199,7 @@ def test_l1_and_psnr_are_their_definitions() -> None:
 def test_ssim_equals_scikit_image() -> None:
     metrics = pytest.importorskip("skimage.metrics")
     rng = np.random.default_rng(0)
-    steps = np.cumsum(
-        rng.integers(-6, 7, (2, 530, 70, 3)), axis=1
-    )  # smooth, flat and dark parts: the hard ones
+    steps = np.cumsum(rng.integers(-6, 7, (2, 530, 70, 3)), axis=1)  # smooth, flat and dark parts: the hard ones
     a, b = (128 + steps).clip(0, 255).astype(np.uint8)
     b[:, :20] = a[:, :20]
     want, full = metrics.structural_similarity(
@@ -235,9 +233,7 @@ def test_frechet_distance_is_its_formula(count: int) -> None:
     b = rng.normal(0.5, 2, (count + 3, 12))
     covariances = np.cov(a.T), np.cov(b.T)
     root = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).astype(complex)).sum().real
-    want = (
-        ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * root
-    )
+    want = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * root
     # With 6 samples the product is singular and its eigenvalues, rooted, are the less exact side.
     assert fid.frechet_distance(a, b) == pytest.approx(want, rel=1e-5)
     assert fid.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
@@ -249,9 +245,7 @@ def test_fid768_grows_with_blur() -> None:
     """The order, and the scale, of the numbers: a wrong branch order in Inception would scramble them."""
     model = fid.Inception768.load(backbone("inception2015_768.safetensors"))
     rng = np.random.default_rng(0)
-    sharp = [
-        np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((12, 12, 1))).astype(np.uint8) for _ in range(6)
-    ]
+    sharp = [np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((12, 12, 1))).astype(np.uint8) for _ in range(6)]
     soft = [picture // 8 * 8 for picture in sharp]
     none = [np.full_like(picture, picture.mean()) for picture in sharp]
     features = [fid.features(model, pictures_, batch=4) for pictures_ in (sharp, soft, none)]

@@ -71,9 +71,7 @@ def lively(model: nn.Module, seed: int = 0) -> nn.Module:
 def test_fused_block_is_the_same_function(
     inputs: int, outputs: int, kernel: int, stride: int, groups: int, activation: bool, branches: int
 ) -> None:
-    block = RepConv(
-        inputs, outputs, kernel, stride=stride, groups=groups, branches=branches, activation=activation
-    )
+    block = RepConv(inputs, outputs, kernel, stride=stride, groups=groups, branches=branches, activation=activation)
     lively(block)
     x = torch.randn(2, inputs, 16, 16, generator=torch.Generator().manual_seed(1))
     plain = block.fused()
@@ -204,7 +202,10 @@ def test_upscaling_is_equations_3_and_4(overlap: bool, k: int, scale: int) -> No
 
 @pytest.mark.parametrize("coverage", [(0.1, 0.2), (0.6, 0.8)])
 def test_pull_push_is_its_loop(coverage: tuple[float, float]) -> None:
-    image, mask = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)), hole(64, 96, 1, coverage)
+    image, mask = (
+        torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)),
+        hole(64, 96, 1, coverage),
+    )
     got = pull_push(image, mask, 5)[0].permute(1, 2, 0).numpy()
     want = reference.pull_push(image[0].permute(1, 2, 0).double().numpy(), mask[0, 0].numpy() > 0, 5)
     np.testing.assert_allclose(got, want, atol=1e-5)
@@ -264,6 +265,7 @@ def test_every_field_changes_something(field: str) -> None:
         "key_dim": 8,
         "feature_conditioning": False,
         "agreement": 1,
+        "pixel_distance": 0.0,
         "top_k": 2,
         "overlap": False,
         "sigma": None,

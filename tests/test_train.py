@@ -103,7 +103,14 @@ def test_killed_at_random_moments_it_ends_the_same(photos: Path, tmp_path: Path)
         "from test_train import TINY; from rethined.train.loop import train\n"
         "train(TINY, Path(sys.argv[1]), Path(sys.argv[2]), save_every=1)"
     )
-    command = [sys.executable, "-c", script, str(photos), str(tmp_path / "killed"), str(Path(__file__).parent)]
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        str(photos),
+        str(tmp_path / "killed"),
+        str(Path(__file__).parent),
+    ]
     rng = random.Random(0)
     for number in (signal.SIGKILL, signal.SIGTERM):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -235,7 +242,19 @@ def test_command_line_trains_validates_and_exports(photos: Path, tmp_path: Path)
     base = [sys.executable, "-m", "rethined"]
     out = tmp_path / "run"
     done = subprocess.run(
-        [*base, "train", "cpu", "--data", str(photos), "--val", str(photos), "--out", str(out), "--steps", "2"]
+        [
+            *base,
+            "train",
+            "cpu",
+            "--data",
+            str(photos),
+            "--val",
+            str(photos),
+            "--out",
+            str(out),
+            "--steps",
+            "2",
+        ]
         + ["--batch-size", "2"],
         capture_output=True,
         text=True,
@@ -263,7 +282,10 @@ def test_command_line_trains_validates_and_exports(photos: Path, tmp_path: Path)
     hole = np.zeros((70, 90), np.bool_)
     hole[30:40, 30:50] = True
     assert Engine(model)(image, hole).shape == image.shape
-    for arguments in (["export", "tea", "x", "-o", "y"], ["export", "onnx", "missing", "-o", str(tmp_path / "y")]):
+    for arguments in (
+        ["export", "tea", "x", "-o", "y"],
+        ["export", "onnx", "missing", "-o", str(tmp_path / "y")],
+    ):
         done = subprocess.run([*base, *arguments], capture_output=True, text=True, timeout=100)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1

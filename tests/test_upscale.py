@@ -49,14 +49,19 @@ def test_fill_is_the_reference_within_one_grey_level(overlap: bool, k: int, scal
 
     for threads in (1, 2):
         upscaler = Upscaler(threads)
-        small, holes = upscaler.shrink(image, mask, scale, (height, width))
+        small, holes, together = upscaler.shrink(image, mask, scale, (height, width))
         np.testing.assert_array_equal(holes, low_mask.numpy())
         np.testing.assert_allclose(small, low.numpy(), atol=1e-5)
+        np.testing.assert_array_equal(together.reshape(height, width, 3), small[0].transpose(1, 2, 0))
         heard = contributions(
-            attention.source[0].numpy().astype(np.int32), attention.weight[0].numpy(), bad[0].numpy(), width // 8, overlap
+            attention.source[0].numpy().astype(np.int32),
+            attention.weight[0].numpy(),
+            bad[0].numpy(),
+            width // 8,
+            overlap,
         )
         got = image.copy()
-        upscaler.fill(got, mask, small[0], refined[0].numpy(), heard, patch_size=8, scale=scale, overlap=overlap)
+        upscaler.fill(got, mask, together, refined[0].numpy(), heard, patch_size=8, scale=scale, overlap=overlap)
         # Rounding alone, and of 16 bits what float32 sums lose; one grey level is allowed.
         assert np.abs(got.astype(float) - want).max() <= (0.51 if dtype is np.uint8 else 1)
         np.testing.assert_array_equal(got[~mask], image[~mask])

@@ -63,7 +63,9 @@ class OnnxBackend:
             raise WeightsError(f"{name} is not an ONNX model that runs here: {str(error).splitlines()[0]}") from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         if "rethined.config" not in metadata:
-            raise WeightsError(f"{name} is not a rethined core: it carries no rethined.config; export it with rethined")
+            raise WeightsError(
+                f"{name} is not a rethined core: it carries no rethined.config; export it with rethined"
+            )
         self.config = ModelConfig.from_json(metadata["rethined.config"])
         self._facts = {
             "weights": name,

@@ -124,9 +124,7 @@ def side_by_side_path(output: Path) -> Path:
     return output.with_name(output.name + SIDE_BY_SIDE)
 
 
-def plan(
-    image_folder: Path, masks: Path, output_folder: Path, *, overwrite: bool = False
-) -> tuple[list[Job], int]:
+def plan(image_folder: Path, masks: Path, output_folder: Path, *, overwrite: bool = False) -> tuple[list[Job], int]:
     """The photos of a folder and the folders in it, in order of name, and the number of other files there.
 
     `masks` is one mask for all, or a folder with a mask of the same relative path and stem, of any suffix.
@@ -155,9 +153,7 @@ def plan(
         mask = found.get(relative.with_suffix("")) if masks.is_dir() else masks
         jobs.append(Job(path, mask, output_folder / relative, str(relative)))
     if not jobs:
-        raise InputError(
-            f"{image_folder} holds no images; give a folder of {', '.join(images.SUFFIXES)} files"
-        )
+        raise InputError(f"{image_folder} holds no images; give a folder of {', '.join(images.SUFFIXES)} files")
     return jobs, others
 
 
@@ -223,9 +219,7 @@ def _filled(photo: Photo, hole: Mask, engine: Fill) -> tuple[Photo, Mask, Image]
     return photo, hole, fill(photo, hole, engine)
 
 
-def _write(
-    job: Job, filled: tuple[Photo, Mask, Image] | Outcome, options: Options, overwrite: bool
-) -> Outcome:
+def _write(job: Job, filled: tuple[Photo, Mask, Image] | Outcome, options: Options, overwrite: bool) -> Outcome:
     if isinstance(filled, Outcome):
         return filled
     photo, hole, result = filled

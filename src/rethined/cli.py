@@ -35,9 +35,7 @@ app = typer.Typer(
 )
 
 DASH = Path("-")
-Weights = Annotated[
-    Path | None, typer.Option(help="Weights to use instead of those in the package.", metavar="FILE")
-]
+Weights = Annotated[Path | None, typer.Option(help="Weights to use instead of those in the package.", metavar="FILE")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with.  [default: one per core]")]
 
 
@@ -178,9 +176,7 @@ def _inpaint_folder(
     from rethined import batch
 
     if DASH in (mask, output):
-        raise InputError(
-            "a folder of images needs a mask or folder of masks, and a folder for the results, not -"
-        )
+        raise InputError("a folder of images needs a mask or folder of masks, and a folder for the results, not -")
     started = time.perf_counter()
     jobs, others = batch.plan(image, mask, output, overwrite=overwrite)
     counts = {"filled": 0, "skipped": 0, "failed": 0}
@@ -277,9 +273,7 @@ def info(
         typer.echo(json.dumps(facts, indent=2, default=str))
     else:
         for key, value in facts.items():
-            typer.echo(
-                f"{key + ':':24}{json.dumps(value, default=str) if isinstance(value, dict) else value}"
-            )
+            typer.echo(f"{key + ':':24}{json.dumps(value, default=str) if isinstance(value, dict) else value}")
     return 1 if failure else 0
 
 

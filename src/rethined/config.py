@@ -35,6 +35,8 @@ class ModelConfig:
     """Whether queries and keys also see the network's features of stride P, not only pixels (3.3)."""
     agreement: int = 3
     """Side of the neighbourhood over which scores at equal offsets are averaged; 1 is none (the paper)."""
+    pixel_distance: float = 9.0
+    """Weight in the scores of the plain squared distance between pixels (2 x 2 means a patch); 0 is none."""
     top_k: int = 1
     """Known patches mixed into each corrupted one; 0 is a softmax over all of them (the paper, Eq. 1)."""
     overlap: bool = True
@@ -42,7 +44,7 @@ class ModelConfig:
     sigma: float | None = 2.0
     """Gaussian, in low-resolution pixels, below which the coarse result is kept; None mixes whole patches (Eq. 2)."""
     coherence_depth: int = 1
-    """Blocks of the coherence layer; 0 is one 3x3 convolution (the paper, 3.3)."""
+    """Blocks of the coherence layer, which corrects what is smooth; 0 is one 3x3 convolution (the paper, 3.3)."""
 
     def __post_init__(self) -> None:
         if len(self.widths) != len(self.depths):
@@ -71,7 +73,9 @@ class ModelConfig:
             fields: dict[str, Any] = json.loads(text)
             version = fields.pop("version")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise WeightsError("the weights carry no readable rethined config; use a file exported by rethined") from error
+            raise WeightsError(
+                "the weights carry no readable rethined config; use a file exported by rethined"
+            ) from error
         if version != VERSION:
             raise WeightsError(
                 f"the weights have config version {version}, this rethined reads version {VERSION}; upgrade rethined"
@@ -86,7 +90,16 @@ class ModelConfig:
 DEFAULT = ModelConfig()
 """What measures best (docs/paper.md says where and why it leaves the paper)."""
 
-PAPER = ModelConfig(branches=4, key_dim=64, agreement=1, top_k=0, overlap=False, sigma=None, coherence_depth=0)
+PAPER = ModelConfig(
+    branches=4,
+    key_dim=64,
+    agreement=1,
+    pixel_distance=0.0,
+    top_k=0,
+    overlap=False,
+    sigma=None,
+    coherence_depth=0,
+)
 """The paper's own choices wherever it states them: tiles, softmax mixing, split at the low-resolution Nyquist."""
 
 VARIANTS = {"default": DEFAULT, "paper": PAPER}

@@ -104,10 +104,21 @@ def write_tags(tags: Tags, order: str, base: int) -> bytes:
     return struct.pack(order + "H", len(tags)) + entries + b"\0" * 4 + values
 
 
+def longs(order: str, *values: int) -> Tag:
+    """A tag of 32-bit numbers."""
+    return Tag(LONG, struct.pack(f"{order}{len(values)}I", *values))
+
+
+def build_tiff(order: str, pixels: bytes, tags: Tags) -> bytes:
+    """A classic TIFF with `pixels` at position 8, to which `tags` must point, and the directory after."""
+    base = 8 + len(pixels) + len(pixels) % 2
+    header = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", base)
+    return (header + pixels).ljust(base, b"\0") + write_tags(tags, order, base)
+
+
 def exif_from_tags(tags: Tags, order: str) -> bytes:
     """An EXIF block that holds `tags`, whose raw values are in byte order `order`."""
-    header = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
-    return header + write_tags(tags, order, 8)
+    return build_tiff(order, b"", tags)
 
 
 def add_tiff_tags(tiff: bytes, extra: Tags) -> bytes:

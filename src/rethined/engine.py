@@ -88,9 +88,7 @@ class Engine:
     @overload
     def __call__(self, image: PillowImage.Image, mask: Mask | PillowImage.Image) -> PillowImage.Image: ...
 
-    def __call__(
-        self, image: Image | PillowImage.Image, mask: Mask | PillowImage.Image
-    ) -> Image | PillowImage.Image:
+    def __call__(self, image: Image | PillowImage.Image, mask: Mask | PillowImage.Image) -> Image | PillowImage.Image:
         """Fill `image` where `mask` is True.
 
         Args:
@@ -146,7 +144,7 @@ class Engine:
         side = config.patch_size
         scale, h, w = plan(*mask.shape, config.stride)
         mask = np.ascontiguousarray(mask)
-        low, holes = self._upscaler.shrink(result, mask, scale, (h, w))
+        low, holes, together = self._upscaler.shrink(result, mask, scale, (h, w))
         lap("shrink")
         refined, source, weight = self._backend.run(low, holes)
         lap("core")
@@ -160,7 +158,7 @@ class Engine:
         heard = contributions(source, weight, corrupted, w // side, config.overlap)
         lap("sources")
         self._upscaler.fill(
-            result, mask, low[0], refined[0], heard, patch_size=side, scale=scale, overlap=config.overlap
+            result, mask, together, refined[0], heard, patch_size=side, scale=scale, overlap=config.overlap
         )
         lap("upscale")
         return result

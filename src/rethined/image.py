@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import os
 import secrets
 import struct
@@ -49,6 +50,19 @@ SUFFIXES = {
     "HEIC": (".heic", ".heif", ".hif"),
 }
 JPEG_QUALITY, WEBP_QUALITY, AVIF_QUALITY = 95, 90, 90
+LZW = 5
+TIFF_COMPRESSIONS = {
+    1,
+    2,
+    3,
+    4,
+    LZW,
+    7,
+    8,
+    32946,
+    32773,
+    50000,
+}  # none, fax, LZW, JPEG, deflate, PackBits, Zstd
 COLOUR_CHANNELS: dict[Colour, int] = {"grey": 1, "rgb": 3, "cmyk": 4, "palette": 1}
 
 
@@ -316,17 +330,21 @@ def _read_tiff(name: str, data: bytes, check: Check) -> Photo:
         colour = models.get(photometric, "rgb")
         depths = {"grey": (1, 8, 16), "rgb": (8, 16), "palette": (8,), "cmyk": (8,)}[colour]
         integers = int(page.sampleformat or 1) == 1
-        if (
-            photometric not in models
-            or page.axes not in ("YX", "YXS", "SYX")
-            or not integers
-            or bits not in depths
-        ):
+        if photometric not in models or page.axes not in ("YX", "YXS", "SYX") or not integers or bits not in depths:
             raise InputError(
                 f"{name} is a TIFF of {bits} bits and colour model {page.photometric!s}, which rethined "
                 "does not read; convert it to 8 or 16 bit grey or RGB"
             )
-        stored = page.asarray()
+        if int(page.compression) not in TIFF_COMPRESSIONS:
+            raise InputError(
+                f"{name} is a TIFF with compression {page.compression!s}, which rethined does not read; save "
+                "it with LZW or deflate"
+            )
+        if int(page.compression) == LZW:
+            with tifffile.TiffFile(io.BytesIO(_without_lzw(data, page))) as plain:
+                stored = plain.pages[0].asarray()
+        else:
+            stored = page.asarray()
         if page.axes == "SYX":
             stored = np.ascontiguousarray(np.moveaxis(stored, 0, -1))
         colormap = page.colormap
@@ -356,6 +374,29 @@ def _read_tiff(name: str, data: bytes, check: Check) -> Photo:
         inverted=photometric == 0,
         premultiplied=premultiplied,
     )
+
+
+def _without_lzw(data: bytes, page: Any) -> bytes:
+    """The TIFF that `page` (tifffile) was read from, with stored deflate instead of LZW: see rethined.lzw."""
+    from rethined import lzw
+
+    samples = 1 if page.planarconfig == 2 else page.samplesperpixel
+    columns = page.tilewidth if page.is_tiled else page.imagewidth
+    row_bytes = (columns * samples * page.bitspersample + 7) // 8
+    strips = -(-page.imagelength // max(page.rowsperstrip, 1))  # in each plane
+    segments = []
+    for i, (at, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+        rows = page.tilelength if page.is_tiled else page.rowsperstrip
+        if not page.is_tiled and i % strips == strips - 1:
+            rows = page.imagelength - (strips - 1) * rows
+        segments.append(zlib.compress(lzw.decode(data[at : at + size], rows * row_bytes), 0))
+    sizes = [len(segment) for segment in segments]
+    offsets = list(itertools.accumulate([8, *sizes]))[:-1]
+    order = containers.byte_order(data)
+    at_tag, size_tag = (324, 325) if page.is_tiled else (273, 279)
+    tags = containers.read_tags(data) | {259: containers.longs(order, 8)}
+    tags |= {at_tag: containers.longs(order, *offsets), size_tag: containers.longs(order, *sizes)}
+    return containers.build_tiff(order, b"".join(segments), tags)
 
 
 def _tiff_pages(file: Any) -> tuple[Any, int]:
@@ -614,9 +655,7 @@ def feather(image: Image, result: Image, mask: Mask, radius: int) -> Image:
     band = hole & (distance <= radius)
     weight = (distance[band] / (radius + 1))[:, None]  # 1 pixel inside the hole: 1 / (radius + 1)
     faded = result.copy()
-    faded[box][band] = np.rint(image[box][band] * (1 - weight) + result[box][band] * weight).astype(
-        result.dtype
-    )
+    faded[box][band] = np.rint(image[box][band] * (1 - weight) + result[box][band] * weight).astype(result.dtype)
     return faded
 
 
@@ -667,9 +706,7 @@ def check_format(photo: Photo, format: str) -> None:
         InputError: HEIC, or a format that cannot hold the photo's transparency or further channels.
     """
     if format == "HEIC":
-        raise InputError(
-            f"{photo.name} is HEIC, which can be read but not written; name the output .jpg or .png"
-        )
+        raise InputError(f"{photo.name} is HEIC, which can be read but not written; name the output .jpg or .png")
     if format == photo.format:
         return
     alpha = photo.alpha

@@ -8,7 +8,7 @@ bracket is a low-resolution picture, computed once. `rethined.model.upscale` is 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -50,24 +50,9 @@ def contributions(
     rows = np.flatnonzero(corrupted)
     if not overlap:
         return rows, source[rows][:, None], weight[rows][:, None]
-    height = len(corrupted) // columns
-    y, x = np.divmod(rows, columns)
     index = np.zeros((len(rows), 9, source.shape[1]), np.int32)
     heard = np.zeros(index.shape, np.float32)
-    for e in range(9):
-        dy, dx = divmod(e, 3)
-        dy, dx = dy - 1, dx - 1
-        ny, nx = y + dy, x + dx
-        there = (ny >= 0) & (ny < height) & (nx >= 0) & (nx < columns)
-        n = np.where(there, ny * columns + nx, 0)
-        there &= corrupted[n]
-        sy, sx = np.divmod(source[n], columns)
-        sy, sx = sy - dy, sx - dx
-        inside = there[:, None] & (sy >= 0) & (sy < height) & (sx >= 0) & (sx < columns)
-        j = np.where(inside, sy * columns + sx, 0)
-        inside &= ~corrupted[j]
-        index[:, e] = np.where(inside, j, 0)
-        heard[:, e] = np.where(inside, weight[n], 0)
+    _contributions(rows, source, weight, corrupted, columns, index, heard)
     return rows, index, heard
 
 
@@ -81,6 +66,35 @@ def _compiled(**options: Any) -> Any:
             return numba.njit(nogil=True, fastmath={"contract"}, **options)(function)
 
     return decorate
+
+
+@_compiled()
+def _contributions(rows, source, weight, corrupted, columns, index, heard):  # type: ignore[no-untyped-def]
+    height = len(corrupted) // columns
+    for r in range(len(rows)):
+        y, x = rows[r] // columns, rows[r] % columns
+        for e in range(9):
+            dy, dx = e // 3 - 1, e % 3 - 1
+            ny, nx = y + dy, x + dx
+            if ny < 0 or ny >= height or nx < 0 or nx >= columns or not corrupted[ny * columns + nx]:
+                continue
+            n = ny * columns + nx
+            for k in range(source.shape[1]):
+                sy, sx = source[n, k] // columns - dy, source[n, k] % columns - dx
+                if 0 <= sy < height and 0 <= sx < columns and not corrupted[sy * columns + sx]:
+                    index[r, e, k] = sy * columns + sx
+                    heard[r, e, k] = weight[n, k]
+
+
+@_compiled()
+def _correct(refined, mixed, rows, side, columns, peak, correction):  # type: ignore[no-untyped-def]
+    """In the patches `rows`: refined (3, h, w) - mixed (h, w * 3), times `peak`, into `correction` (h, w * 3)."""
+    for r in range(len(rows)):
+        top, left = rows[r] // columns * side, rows[r] % columns * side
+        for y in range(top, top + side):
+            for x in range(left, left + side):
+                for c in range(3):
+                    correction[y, 3 * x + c] = (refined[c, y, x] - mixed[y, 3 * x + c]) * peak
 
 
 @_compiled()
@@ -203,18 +217,19 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
 
 
 @_compiled()
-def _shrink(image, mask, scale, small, holes, first, last, gain):  # type: ignore[no-untyped-def]
+def _shrink(image, mask, scale, small, flat, holes, first, last, gain):  # type: ignore[no-untyped-def]
     """Low-resolution rows `first` to `last` of an image (H, W * 3) and mask (H, W), into (3, h, w) and (h, w).
 
+    `flat` (h, w * 3) is the same small image with its channels together, as the copying loops want it.
+
     Boxes of scale x scale: the mean of the image, zero where any pixel is a hole or beyond the border; hole 1 there.
+    Images come in as zeros and holes as ones, so that what lies beyond the border is left alone.
     """
     height, width = mask.shape
     sums = np.empty(width * 3, np.uint32)
     anywhere = np.empty(width, np.uint8)
     for y in range(first, last):
         if (y + 1) * scale > height:
-            holes[y] = 1
-            small[:, y] = 0
             continue
         sums[:] = 0
         anywhere[:] = 0
@@ -235,11 +250,20 @@ def _shrink(image, mask, scale, small, holes, first, last, gain):  # type: ignor
                 blue += sums[3 * t + 2]
             here = np.float32(0) if hole else gain
             holes[y, x] = np.float32(1) if hole else np.float32(0)
-            small[0, y, x] = np.float32(red) * here
-            small[1, y, x] = np.float32(green) * here
-            small[2, y, x] = np.float32(blue) * here
-        holes[y, whole:] = 1
-        small[:, y, whole:] = 0
+            flat[y, 3 * x] = small[0, y, x] = np.float32(red) * here
+            flat[y, 3 * x + 1] = small[1, y, x] = np.float32(green) * here
+            flat[y, 3 * x + 2] = small[2, y, x] = np.float32(blue) * here
+
+
+class Small(NamedTuple):
+    """A photo on the low-resolution grid, zero in its holes."""
+
+    image: NDArray[np.float32]
+    """(1, 3, h, w) in [0, 1]."""
+    mask: NDArray[np.float32]
+    """(1, 1, h, w), 1 = hole."""
+    together: NDArray[np.float32]
+    """`image` again, as (h, w * 3)."""
 
 
 class Upscaler:
@@ -259,18 +283,17 @@ class Upscaler:
         for future in futures:
             future.result()
 
-    def shrink(
-        self, image: NDArray[Any], mask: NDArray[np.bool_], scale: int, grid: tuple[int, int]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """3.1: `image` (H, W, 3) and `mask` (H, W) to (1, 3, h, w) in [0, 1] and (1, 1, h, w), 1 = hole; grid (h, w)."""
+    def shrink(self, image: NDArray[Any], mask: NDArray[np.bool_], scale: int, grid: tuple[int, int]) -> Small:
+        """3.1: `image` (H, W, 3) and `mask` (H, W), True = hole, to a `grid` (h, w)."""
         height, width = mask.shape
         small = np.zeros((3, *grid), np.float32)
         holes = np.ones(grid, np.float32)
+        together = np.zeros((grid[0], grid[1] * 3), np.float32)
         flat, bits = image.reshape(height, width * 3), mask.view(np.uint8)
         gain = np.float32(1 / (scale * scale * np.iinfo(image.dtype).max))
         rows = min(grid[0], -(-height // scale))
-        self._spread(lambda a, b: _shrink(flat, bits, scale, small, holes, a, b, gain), rows)
-        return small[None], holes[None, None]
+        self._spread(lambda a, b: _shrink(flat, bits, scale, small, together, holes, a, b, gain), rows)
+        return Small(small[None], holes[None, None], together)
 
     def fill(
         self,
@@ -286,7 +309,7 @@ class Upscaler:
     ) -> None:
         """3.4: write the holes of `target` (H, W, 3), C-contiguous, in place; every other pixel stays.
 
-        `low` and `refined` (3, h, w) in [0, 1]; `heard` from `contributions`.
+        `low` (h, w * 3) is `Small.together`, `refined` (3, h, w), both in [0, 1]; `heard` from `contributions`.
         """
         rows, index, weight = heard
         _, h, w = refined.shape
@@ -294,14 +317,10 @@ class Upscaler:
         peak = float(np.iinfo(target.dtype).max)
 
         # R - sum_j A_ij L_j is the same mixture at low resolution: the same loop, at scale 1, without rounding.
-        before = np.ascontiguousarray(low.transpose(1, 2, 0)).reshape(h, w * 3)
-        mixed = before.copy()
-        self._mix(mixed, np.ones((h, w), np.bool_), heard, np.zeros_like(mixed), patch_size, 1, overlap, 0.0, np.inf)
-        after = np.ascontiguousarray(refined.transpose(1, 2, 0)).reshape(h, w * 3)
-        inside = np.zeros((h // patch_size, 1, columns, 1), np.bool_)
-        inside.reshape(-1)[rows] = True
-        blocks = (h // patch_size, patch_size, columns, patch_size * 3)
-        correction = np.where(inside, (after - mixed).reshape(blocks), 0).reshape(h, w * 3) * np.float32(peak)
+        mixed = low.copy()
+        correction = np.zeros_like(mixed)
+        self._mix(mixed, np.ones((h, w), np.bool_), heard, correction, patch_size, 1, overlap, 0.0, np.inf)
+        _correct(refined, mixed, rows, patch_size, columns, np.float32(peak), correction)
 
         height, width = mask.shape
         flat = target.reshape(height, width * 3)
@@ -326,7 +345,18 @@ class Upscaler:
         add, top = np.float32(half), np.float32(peak)
         self._spread(
             lambda a, b: _fill(
-                target, mask, rows[a:b], index[a:b], weight[a:b], vertical, horizontal, correction, scale, columns, add, top
+                target,
+                mask,
+                rows[a:b],
+                index[a:b],
+                weight[a:b],
+                vertical,
+                horizontal,
+                correction,
+                scale,
+                columns,
+                add,
+                top,
             ),
             len(rows),
         )

@@ -52,18 +52,14 @@ def quality(
         for pixels in _numbers(sizes, int):
             stem = "--".join(["quality", str(spec), str(pixels)] + ([name] if name else []))
             folder = sheets and sheets / stem
-            result = task.run_quality(
-                loaded, found, pixels, spec, metrics, sheets=folder, progress=typer.echo
-            )
+            result = task.run_quality(loaded, found, pixels, spec, metrics, sheets=folder, progress=typer.echo)
             typer.echo(f"wrote {write_json(out / f'{stem}.json', result)}")
 
 
 @bench.command()
 def latency(
     weights: Annotated[Path | None, typer.Option(help="Weight file; the bundled one by default.")] = None,
-    sizes: Annotated[
-        str, typer.Option(help="Sides of the square image; comma between.")
-    ] = "512,1024,2048,4096",
+    sizes: Annotated[str, typer.Option(help="Sides of the square image; comma between.")] = "512,1024,2048,4096",
     holes: Annotated[str, typer.Option(help="Parts of the image that are hole; comma between.")] = "0.1,0.25",
     threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 2,
     runs: Annotated[int, typer.Option(help="Timed calls of each.")] = 20,

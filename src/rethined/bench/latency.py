@@ -81,9 +81,7 @@ def run_latency(
             row["peak_mib"] = peak_memory(weights, size, hole, threads)
             if profile:
                 stages = [engine.profile(image, mask) for _ in range(runs)]
-                row["stages_ms"] = {
-                    key: float(np.median([stage[key] for stage in stages])) for key in stages[0]
-                }
+                row["stages_ms"] = {key: float(np.median([stage[key] for stage in stages])) for key in stages[0]}
             rows.append(row)
             noisy = " (noisy)" if row["noisy"] else ""
             progress(f"{size}x{size}, hole {hole:.0%}: {row['engine']['median_ms']:.1f} ms{noisy}")

@@ -291,9 +291,7 @@ def _write_sheets(folder: Path, cases: list[_Case]) -> None:
         columns = []
         for label, panel in case.panels:
             bar = np.zeros((24, panel.shape[1], 3), np.uint8)
-            cv2.putText(
-                bar, label[-40:], (4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA
-            )
+            cv2.putText(bar, label[-40:], (4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
             columns.append(np.vstack([bar, panel]))
         path = folder / f"{rank:02d}-{case.name}.png"
         if not cv2.imwrite(str(path), np.hstack(columns)[..., ::-1]):

@@ -48,16 +48,12 @@ def fill(text: str, rendered: dict[str, str]) -> str:
         InputError: a marker names no table, or is not closed.
     """
     if len(_START.findall(text)) != len(_BLOCK.findall(text)):
-        raise InputError(
-            "a `<!-- bench:NAME -->` marker is not followed by a line and `<!-- /bench -->`; close it"
-        )
+        raise InputError("a `<!-- bench:NAME -->` marker is not followed by a line and `<!-- /bench -->`; close it")
 
     def replace(match: re.Match[str]) -> str:
         name = match["name"]
         if name not in rendered:
-            raise InputError(
-                f"no result for `<!-- bench:{name} -->`; there are: {', '.join(rendered) or 'none'}"
-            )
+            raise InputError(f"no result for `<!-- bench:{name} -->`; there are: {', '.join(rendered) or 'none'}")
         return f"{match[1]}{rendered[name]}{match[4]}"
 
     return _BLOCK.sub(replace, text)
@@ -109,9 +105,7 @@ def _quality_overview(results: Sequence[dict[str, Any]]) -> str:
     """LPIPS in the hole by masks, size and method."""
     head = ["long side", "holes", "photographs", "method", "LPIPS in hole", "ratio", "FID-768"]
     lines = []
-    for result in sorted(
-        results, key=lambda result: (result["masks"]["name"], result["size"], result["date"])
-    ):
+    for result in sorted(results, key=lambda result: (result["masks"]["name"], result["size"], result["date"])):
         for name, summary in result["methods"].items():
             line = [
                 str(result["size"]),
@@ -149,9 +143,7 @@ def _origin(result: dict[str, Any]) -> str:
         parts.append(f"commit {result['commit'][:10]}" + (" with edits" if result["dirty"] else ""))
     parts += [f"{_method(name)} weights {digest[:10]}" for name, digest in result["weights"].items()]
     if result["kind"] == "quality":
-        parts.insert(
-            0, f"{result['photos']} photographs, {result['size']} pixels, {_holes(result['masks']['name'])}"
-        )
+        parts.insert(0, f"{result['photos']} photographs, {result['size']} pixels, {_holes(result['masks']['name'])}")
     return f"\n{'; '.join(parts)}.\n"
 
 

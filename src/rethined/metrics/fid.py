@@ -98,9 +98,7 @@ class Inception768(nn.Module):
 
 
 @torch.no_grad()
-def features(
-    model: Inception768, images: Iterable[NDArray[np.uint8]], *, batch: int = 8
-) -> NDArray[np.float64]:
+def features(model: Inception768, images: Iterable[NDArray[np.uint8]], *, batch: int = 8) -> NDArray[np.float64]:
     """One row of 768 numbers per uint8 RGB image (H, W, 3) of any size: (N, 768)."""
     rows: list[NDArray[np.float64]] = []
     waiting: list[Tensor] = []
@@ -138,9 +136,7 @@ def frechet_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(((a.mean(0) - b.mean(0)) ** 2).sum() + traces - 2 * common)
 
 
-def crops(
-    mask: NDArray[np.bool_], count: int, size: int, rng: np.random.Generator
-) -> list[tuple[slice, slice]]:
+def crops(mask: NDArray[np.bool_], count: int, size: int, rng: np.random.Generator) -> list[tuple[slice, slice]]:
     """`count` squares of `size` pixels, each around a random hole pixel and inside the image, as indices.
 
     FID of a dozen whole photographs says nothing; the same crops of fills and of their originals make a set.

@@ -90,9 +90,7 @@ def _ssim(a: Image, b: Image) -> NDArray[np.float32]:
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
     def mean(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(
-            cv2.GaussianBlur(x, (WINDOW, WINDOW), 1.5, borderType=cv2.BORDER_REFLECT), np.float32
-        )
+        return np.asarray(cv2.GaussianBlur(x, (WINDOW, WINDOW), 1.5, borderType=cv2.BORDER_REFLECT), np.float32)
 
     # Around the middle of the range float32 loses least in E[x^2] - E[x]^2.
     x, y = a.astype(np.float32) - 128, b.astype(np.float32) - 128

@@ -78,9 +78,7 @@ class Lpips(nn.Module):
     def features(self, x: Tensor) -> list[Tensor]:
         """One map (B, C, h, w) per tap, channels scaled to unit length, of `x` (B, 3, H, W) in [0, 1]."""
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[-2:]) < SMALLEST:
-            raise InputError(
-                f"LPIPS got {tuple(x.shape)}; give (B, 3, H, W) of at least {SMALLEST} pixels a side"
-            )
+            raise InputError(f"LPIPS got {tuple(x.shape)}; give (B, 3, H, W) of at least {SMALLEST} pixels a side")
         x = ((2 * x - 1) - self.shift) / self.scale  # type: ignore[operator]  # buffers are typed Tensor | Module
         maps = []
         for index, layer in enumerate(self.layers):
@@ -133,9 +131,7 @@ class Lpips(nn.Module):
         upsampled in one piece. So the result equals the untiled one to float error.
         """
         if a.shape != b.shape or a.dtype != np.uint8 or b.dtype != np.uint8:
-            raise InputError(
-                f"LPIPS got {a.dtype} {a.shape} and {b.dtype} {b.shape}; give two uint8 images alike"
-            )
+            raise InputError(f"LPIPS got {a.dtype} {a.shape} and {b.dtype} {b.shape}; give two uint8 images alike")
         if tile % STRIDE or tile <= 0:
             raise InputError(f"tile is {tile}; give a multiple of {STRIDE}")
         height, width = a.shape[:2]
@@ -143,9 +139,7 @@ class Lpips(nn.Module):
             raise InputError(f"LPIPS got {width}x{height}; both sides must be at least {SMALLEST} pixels")
         sizes = self._tap_sizes(height, width)
         whole = [torch.zeros(1, 1, rows, columns) for rows, columns, _ in sizes]
-        for (top, y0, y1, bottom), (left, x0, x1, right) in product(
-            _spans(height, tile), _spans(width, tile)
-        ):
+        for (top, y0, y1, bottom), (left, x0, x1, right) in product(_spans(height, tile), _spans(width, tile)):
             cut_a, cut_b = a[top:bottom, left:right], b[top:bottom, left:right]
             if np.array_equal(cut_a, cut_b):
                 continue  # the distance is exactly 0

@@ -35,7 +35,13 @@ class RepConv(nn.Module):
         self.convs = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(
-                    in_channels, out_channels, k, stride, 0 if k == 1 else self.padding, groups=groups, bias=False
+                    in_channels,
+                    out_channels,
+                    k,
+                    stride,
+                    0 if k == 1 else self.padding,
+                    groups=groups,
+                    bias=False,
                 ),
                 nn.BatchNorm2d(out_channels),
             )
@@ -104,8 +110,6 @@ def fused(module: nn.Module) -> nn.Module:
     if isinstance(module, RepConv):
         return module.fused().eval()
     result = copy.copy(module)
-    result._modules = {
-        name: None if child is None else fused(child) for name, child in module._modules.items()
-    }
+    result._modules = {name: None if child is None else fused(child) for name, child in module._modules.items()}
     result.training = False
     return result

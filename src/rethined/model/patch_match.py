@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rethined.config import ModelConfig
-from rethined.model.blocks import RepBlock, RepConv
+from rethined.model.blocks import RepBlock
 from rethined.model.coarse import STEM
 
 
@@ -157,7 +157,7 @@ class NeuralPatchMatch(nn.Module):
         self.coherence: nn.Module
         if config.coherence_depth:
             blocks = [RepBlock(width, width, branches=config.branches) for _ in range(config.coherence_depth)]
-            last = nn.Conv2d(width, 3 * STEM**2, 1)
+            last = nn.Conv2d(width, 3, 1)
             self.coherence_in = nn.Conv2d(4, width, STEM, STEM)
             self.coherence = nn.Sequential(*blocks, last)
         else:
@@ -189,10 +189,27 @@ class NeuralPatchMatch(nn.Module):
         shifted = [padded[:, :, y : y + rows, x : x + columns] for y in range(a) for x in range(a)]
         return torch.cat(shifted, 1).flatten(2)
 
-    def scores(self, coarse: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The two factors (B, d, N) of the score matrix S = query^T key (Eq. 1 before its softmax)."""
+    def similarity(self, coarse: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The learned part of the scores, as two factors (B, d, N) of query^T key: Eq. 1 before its softmax."""
         query, key = self.embed(coarse, features)
         return self.neighbourhoods(query * self.temperature.exp()), self.neighbourhoods(key)
+
+    def scores(self, coarse: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The two factors (B, d, N) of the score matrix: similarity, less the weighted distance between pixels.
+
+        Training calibrates the similarity alone; the distance adds what needs no learning, that lines continue.
+        """
+        query, key = self.similarity(coarse, features)
+        weight = self.config.pixel_distance
+        if not weight:
+            return query, key
+        # -w |a - b|^2 is a dot product too, up to what is equal along a row: 2 w a . b - w |b|^2.
+        half = self.config.patch_size // 2
+        cells = F.pixel_unshuffle(F.avg_pool2d(coarse - 0.5, half) * half, 2)
+        near = self.neighbourhoods(cells)
+        length = near.square().sum(1, keepdim=True)
+        query = torch.cat([query, 2 * weight * near, torch.full_like(length, -weight)], 1)
+        return query, torch.cat([key, near, length], 1)
 
     def corrupted_scores(self, query: Tensor, key: Tensor, corrupted: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of corrupted rows against known columns only: true masking (3.3), in batches.
@@ -281,7 +298,9 @@ class NeuralPatchMatch(nn.Module):
         refined = coarse * (1 - mask) + (low + high) * mask
         if self.config.coherence_depth:
             around = self.coherence_in(torch.cat([refined - 0.5, mask], 1))
-            residual = F.pixel_shuffle(self.coherence(F.relu(around + features[0])), STEM)
+            # Smooth by construction: detail drawn at low resolution would be blur at full resolution.
+            residual = self.coherence(F.relu(around + features[0]))
+            residual = F.interpolate(residual, scale_factor=float(STEM), mode="bilinear", align_corners=False)
         else:
             residual = self.coherence(refined - 0.5)
         return refined + residual * mask

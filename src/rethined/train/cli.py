@@ -22,11 +22,10 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder of photographs to learn from.", metavar="FOLDER")],
     out: Annotated[Path, typer.Option(help="Folder of the run; one that exists is resumed.", metavar="FOLDER")],
     val: Annotated[
-        Path | None, typer.Option(help="Folder of photographs to choose the best weights by.", metavar="FOLDER")
+        Path | None,
+        typer.Option(help="Folder of photographs to choose the best weights by.", metavar="FOLDER"),
     ] = None,
-    time_limit: Annotated[
-        str | None, typer.Option(help="Stop and save after, for instance, 90s, 5m or 2h.")
-    ] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Stop and save after, for instance, 90s, 5m or 2h.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Instead of the recipe's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads to compute with.")] = None,
@@ -51,7 +50,12 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     trainer = run(
-        dataclasses.replace(RECIPES[recipe], **changes), data, out, val=val, time_limit=limit, report=typer.echo
+        dataclasses.replace(RECIPES[recipe], **changes),
+        data,
+        out,
+        val=val,
+        time_limit=limit,
+        report=typer.echo,
     )
     typer.echo(f"{out}: stopped at step {trainer.step} of {trainer.config.steps}")
     return 0

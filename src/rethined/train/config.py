@@ -35,7 +35,7 @@ class TrainConfig:
     """L1 of the refined image, inside the hole."""
     perceptual_weight: float = 1.0
     """LPIPS of the refined image, under the hole."""
-    match_weight: float = 0.3
+    match_weight: float = 0.5
     """Cross-entropy of the attention against the matches that the ground truth prefers."""
     clip: float = 1.0
     """Largest norm of the gradient."""

@@ -66,9 +66,10 @@ class Trainer:
         coarse, features = self.model.coarse(image * (1 - mask), mask)
         corrupted = corrupted_patches(mask, config.model.patch_size)
         # What is matched is data for the matching: its gradient trains queries and keys, not the picture.
-        query, key = match.scores(coarse.detach(), features)
-        with torch.no_grad():  # no gradient runs through a choice
-            rows, scores = match.corrupted_scores(query, key, corrupted)
+        guide = coarse.detach()
+        # No gradient runs through a choice; through a softmax it does.
+        with torch.set_grad_enabled(config.model.top_k != 1):
+            rows, scores = match.corrupted_scores(*match.scores(guide, features), corrupted)
             attention = match.attend(rows, scores, corrupted)
         refined = match.refine(coarse, features, mask, attention)
         terms = {
@@ -86,7 +87,7 @@ class Trainer:
         # An even sample of the rows is supervised: the others would say the same at several times the cost.
         every = math.ceil(rows.shape[1] / SUPERVISED_ROWS)
         rows = rows[:, ::every]
-        scores = match.score_rows(query, key, corrupted, rows)
+        scores = match.score_rows(*match.similarity(guide, features), corrupted, rows)
         grid = (image.shape[2] // config.model.patch_size, image.shape[3] // config.model.patch_size)
         with torch.no_grad():
             target = match_targets(descriptors(true_squeeze, squeeze, grid), rows, corrupted)
