@@ -55,8 +55,8 @@ def agreeing_scores(query: Array, key: Array, grid: tuple[int, int], neighbourho
 def mixture(image: Array, weights: Array, bad: NDArray[np.bool_], side: int, overlap: bool) -> Array:
     """Eq. 2 / 4: every corrupted patch of `image` (H, W, 3) as the weighted sum of what it copies.
 
-    `weights` (N, N) is Eq. 1; `bad` (rows, columns). With overlap, each corrupted patch also copies what surrounds its
-    sources, through a squared-sine window twice its side; what would come from corrupted patches is left out.
+    `weights` (N, N) is Eq. 1; `bad` (rows, columns). With overlap, each corrupted patch also copies what surrounds
+    its sources, through a squared-sine window twice its side; what would come from corrupted patches is left out.
     """
     rows, columns = bad.shape
     total = np.zeros_like(image)

@@ -176,7 +176,7 @@ def test_weights_are_checked(tmp_path: Path) -> None:
         Engine(good)
     (tmp_path / "mine.onnx.sha256").unlink()
     good.write_bytes(b"not a model")
-    with pytest.raises(WeightsError, match="mine.onnx"):
+    with pytest.raises(WeightsError, match=r"mine\.onnx"):
         Engine(good)
     with pytest.raises(InputError, match="no such weights"):
         Engine(tmp_path / "none.onnx")

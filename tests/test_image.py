@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
-from rethined import containers, image
+from rethined import containers, image, lzw
 from rethined.errors import InputError, OutputError
 from rethined.image import UnreadableError, encode_photo, read_mask, read_photo, write_atomic
 
@@ -255,8 +255,8 @@ def test_16_bit_png_keeps_every_bit_and_chunk(channels: int) -> None:
 def test_16_bit_tiff_keeps_every_bit_and_tag(layout: str) -> None:
     stored = texture({"alpha": 4, "grey": 1}.get(layout, 3), 65535).squeeze()
     options: dict[str, Any] = {
-        "planar": {"planarconfig": "separate"},
-        "tiled": {"tile": (16, 16)},
+        "planar": {"planarconfig": "separate", "rowsperstrip": 7},
+        "tiled": {"tile": (16, 16), "compression": "lzw"},
         "bigtiff": {"bigtiff": True},
         "big-endian": {"byteorder": ">"},
         "lzw": {"compression": "lzw", "predictor": True},
@@ -289,7 +289,7 @@ def test_16_bit_tiff_keeps_every_bit_and_tag(layout: str) -> None:
         assert page.tags[700].value == XMP
         assert page.tags[65000].value == (1, 2, 3)
         assert file.byteorder == (">" if layout == "big-endian" else "<")
-        assert (page.compression, page.predictor) == ((5, 2) if layout == "lzw" else (1, 1))
+        assert (int(page.compression), int(page.predictor)) == {"lzw": (5, 2), "tiled": (5, 1)}.get(layout, (1, 1))
     assert after.dtype == np.uint16
     assert after.shape == stored.shape
     assert np.array_equal(after[~hole], stored[~hole])
@@ -753,6 +753,13 @@ def test_not_an_image() -> None:
         assert not isinstance(caught.value, UnreadableError)
 
 
+def test_heic_whose_items_have_no_names_is_refused_before_it_crashes_the_decoder() -> None:
+    pytest.importorskip("pi_heif")
+    at = HEIC.index(b"infe", HEIC.index(b"infe") + 4)
+    with pytest.raises(UnreadableError, match="damaged"):
+        read_photo(HEIC[: at + 13] + b"\xff" + HEIC[at + 14 :])
+
+
 def test_several_frames_are_refused() -> None:
     frames = [Image.fromarray(texture(3, seed=seed)) for seed in range(3)]
     for kind in ("WEBP", "TIFF", "PNG", "AVIF"):
@@ -767,6 +774,21 @@ def test_kinds_of_tiff_that_are_not_read() -> None:
         tifffile.imwrite(buffer, array, photometric="rgb", metadata=None)
         with pytest.raises(InputError, match="convert it to 8 or 16 bit"):
             read_photo(buffer.getvalue())
+
+
+@given(raw=st.binary(max_size=300), doubled=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_lzw_is_undone(raw: bytes, doubled: bool) -> None:
+    raw = raw * 40 if doubled else raw  # long runs, full tables
+    packed = imagecodecs.lzw_encode(raw) if raw else b"\x80\x40\x40"  # CLEAR, END
+    assert lzw.decode(packed, len(raw)) == raw
+    with pytest.raises(ValueError, match="damaged"):
+        lzw.decode(packed, len(raw) + 1)
+
+
+def test_lzw_of_a_whole_picture() -> None:
+    raw = np.random.default_rng(0).integers(0, 9, 200_000).astype(np.uint8).tobytes()  # many full tables
+    assert lzw.decode(imagecodecs.lzw_encode(raw), len(raw)) == raw
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP"])
@@ -862,6 +884,9 @@ FUZZED = {
     "PNG": with_metadata(RGB, "PNG"),
     "PNG palette": with_metadata(RGB.quantize(13), "PNG", bits=4),
     "TIFF": with_metadata(RGB, "TIFF", compression="tiff_lzw"),
+    "TIFF fax": with_metadata(RGB.convert("1"), "TIFF", compression="group4"),
+    "TIFF PackBits": with_metadata(RGB.convert("L"), "TIFF", compression="packbits"),
+    "TIFF JPEG": with_metadata(RGB, "TIFF", compression="jpeg"),
     "WebP": with_metadata(RGB, "WEBP"),
     "AVIF": with_metadata(RGB, "AVIF"),
     "BMP": with_metadata(PALETTE, "BMP"),

@@ -150,6 +150,33 @@ def dense(attention: Attention) -> np.ndarray:
     return torch.zeros(count, count).scatter_add(1, attention.source[0], attention.weight[0]).numpy()
 
 
+def test_scores_are_similarity_less_distance_and_border_cost() -> None:
+    config = dataclasses.replace(SMALL, pixel_distance=3.0, border_cost=0.7)
+    match = lively(Rethined(config)).patch_match
+    grid, side = (4, 6), 8
+    coarse = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    features = [torch.randn(1, w, 32 // s, 48 // s) for w, s in zip(config.widths, (4, 8, 16, 32), strict=True)]
+    bad = corrupted_patches(hole(32, 48, 1), 8)
+    query, key = (x[0].double().detach().numpy() for x in match.scores(coarse, features, bad))
+    learned_query, learned_key = (x[0].double().detach().numpy() for x in match.similarity(coarse, features))
+    image = coarse[0].permute(1, 2, 0).double().numpy() - 0.5
+    cells = np.zeros((*grid, 2, 2, 3))
+    for index in np.ndindex(*grid, 2, 2):
+        y, x = index[0] * side + index[2] * 4, index[1] * side + index[3] * 4
+        cells[index] = image[y : y + 4, x : x + 4].mean((0, 1)) * 4
+    spots = bad[0].view(grid).numpy()
+    padded = np.pad(cells, ((1, 1), (1, 1), (0, 0), (0, 0), (0, 0)))
+    got, want = query @ key.T, learned_query @ learned_key.T
+    # Equal along a row is what does not change a choice: compare after removing each row's first value.
+    for i in range(24):
+        for j in range(24):
+            (iy, ix), (jy, jx) = divmod(i, 6), divmod(j, 6)
+            a, b = padded[iy : iy + 3, ix : ix + 3], padded[jy : jy + 3, jx : jx + 3]
+            touching = spots[max(jy - 1, 0) : jy + 2, max(jx - 1, 0) : jx + 2].any()
+            want[i, j] -= 3.0 * ((a - b) ** 2 - a**2).sum() / 9 + 0.7 * touching
+    np.testing.assert_allclose(got, want, atol=1e-4)
+
+
 @pytest.mark.parametrize("overlap", [True, False])
 @pytest.mark.parametrize("k", [1, 3])
 def test_token_mixing_is_equation_2(k: int, overlap: bool) -> None:
@@ -266,6 +293,7 @@ def test_every_field_changes_something(field: str) -> None:
         "feature_conditioning": False,
         "agreement": 1,
         "pixel_distance": 0.0,
+        "border_cost": 50.0,
         "top_k": 2,
         "overlap": False,
         "sigma": None,

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -175,7 +176,7 @@ def test_learning_rate_is_warmup_plateau_cosine() -> None:
     assert rates[99:500] == pytest.approx([1.0] * 401)
     assert rates[750] == pytest.approx(0.5)
     assert rates[999] < 1e-5
-    assert all(a >= b for a, b in zip(rates[500:], rates[501:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[500:]))
 
 
 def test_match_targets_and_rank() -> None:
@@ -254,8 +255,9 @@ def test_command_line_trains_validates_and_exports(photos: Path, tmp_path: Path)
             str(out),
             "--steps",
             "2",
-        ]
-        + ["--batch-size", "2"],
+            "--batch-size",
+            "2",
+        ],
         capture_output=True,
         text=True,
         timeout=280,

@@ -106,10 +106,7 @@ class Engine:
         """
         from rethined import image as files
 
-        if isinstance(mask, np.ndarray):
-            hole = mask
-        else:
-            hole = files.mask_from_pillow(mask)
+        hole = mask if isinstance(mask, np.ndarray) else files.mask_from_pillow(mask)
         if isinstance(image, np.ndarray):
             return self._fill(image, hole, {})
         photo = files.photo_from_pillow(image)
@@ -142,7 +139,7 @@ class Engine:
             return result
         config = self.config
         side = config.patch_size
-        scale, h, w = plan(*mask.shape, config.stride)
+        scale, h, w = plan(mask.shape[0], mask.shape[1], config.stride)
         mask = np.ascontiguousarray(mask)
         low, holes, together = self._upscaler.shrink(result, mask, scale, (h, w))
         lap("shrink")

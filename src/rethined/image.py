@@ -347,6 +347,8 @@ def _read_tiff(name: str, data: bytes, check: Check) -> Photo:
             stored = page.asarray()
         if page.axes == "SYX":
             stored = np.ascontiguousarray(np.moveaxis(stored, 0, -1))
+        if (1 if stored.ndim == 2 else stored.shape[2]) < COLOUR_CHANNELS[colour]:
+            raise ValueError(f"{page.samplesperpixel} channels are too few for its colour model")
         colormap = page.colormap
         premultiplied = 1 in page.extrasamples[:1]
     palette = None

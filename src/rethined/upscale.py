@@ -1,13 +1,15 @@
 """Attention upscaling (3.4), Eq. 3-4 in place: compiled loops over the corrupted patches only.
 
-Nothing of full size is ever made: no high-frequency image, no blurred image, no patches, no floats. A corrupted patch
-is  sum_j A_ij X_j + up(R - sum_j A_ij L_j)  with X the photo, L and R the low-resolution image and its refinement; the
-bracket is a low-resolution picture, computed once. `rethined.model.upscale` is the same in plain PyTorch.
+Nothing of full size is ever made: no high-frequency image, no blurred image, no patches, no floats. A corrupted
+patch is  sum_j A_ij X_j + up(R - sum_j A_ij L_j)  with X the photo, L and R the low-resolution image and its
+refinement; the bracket is a low-resolution picture, computed once. `rethined.model.upscale` is the same in plain
+PyTorch.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numba
@@ -279,7 +281,7 @@ class Upscaler:
             work(0, count)
             return
         edges = np.linspace(0, count, 4 * self._threads + 1).astype(int)
-        futures = [self._pool.submit(work, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        futures = [self._pool.submit(work, a, b) for a, b in pairwise(edges)]
         for future in futures:
             future.result()
 
@@ -311,7 +313,7 @@ class Upscaler:
 
         `low` (h, w * 3) is `Small.together`, `refined` (3, h, w), both in [0, 1]; `heard` from `contributions`.
         """
-        rows, index, weight = heard
+        rows = heard[0]
         _, h, w = refined.shape
         columns = w // patch_size
         peak = float(np.iinfo(target.dtype).max)

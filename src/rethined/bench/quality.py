@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -103,7 +103,8 @@ def load_methods(names: Iterable[str], *, threads: int | None = None) -> dict[st
         elif name == "rethined" or name.startswith("rethined:"):
             from rethined.engine import Engine
 
-            loaded[name] = Engine(weights_of(name), threads=threads)
+            # What is uint8 stays uint8, which the engine's signature does not say.
+            loaded[name] = cast(Method, Engine(weights_of(name), threads=threads))
         else:
             raise InputError(f"no method {name!r}; choose {', '.join(BASELINES)}, rethined or rethined:FILE")
     return loaded

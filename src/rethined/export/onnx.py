@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import warnings
 from pathlib import Path
 
@@ -64,12 +63,12 @@ def export_core(model: Rethined, out: Path, metadata: dict[str, str]) -> dict[st
     ):
         temporary = path.with_name(f"{path.name}.tmp")
         temporary.write_bytes(content)
-        os.replace(temporary, path)
+        temporary.replace(path)
     return difference
 
 
 def to_onnx(model: Rethined, metadata: dict[str, str]) -> bytes:
-    """The core of `model` as an ONNX file: inputs `image`, `mask`, outputs `refined`, `source`, `weight` (see `Core`)."""
+    """The core of `model` as an ONNX file: inputs `image`, `mask`; outputs `refined`, `source`, `weight` (`Core`)."""
     import onnx
 
     core = Core(model).eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -62,13 +63,8 @@ class CoarseNetwork(nn.Module):
 
         self.stem = RepConv(4, widths[0], STEM, stride=STEM, branches=branches)
         self.encoder = nn.ModuleList(stage(w, d) for w, d in zip(widths, depths, strict=True))
-        self.down = nn.ModuleList(
-            RepBlock(a, b, stride=2, branches=branches) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
-        self.up = nn.ModuleList(
-            RepConv(b, a, 1, branches=branches, activation=False)
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.down = nn.ModuleList(RepBlock(a, b, stride=2, branches=branches) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(RepConv(b, a, 1, branches=branches, activation=False) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(stage(w, d) for w, d in zip(widths[:-1], depths[:-1], strict=True))
         self.head = nn.Conv2d(widths[0], 3 * STEM**2, 1)
         nn.init.zeros_(self.head.weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,8 @@ def patchify(image: Tensor, side: int) -> Tensor:
     """(B, C, H, W) -> (B, N, C * side^2) with N = H W / side^2, patches in reading order."""
     batch, channels, height, width = image.shape
     blocks = image.view(batch, channels, height // side, side, width // side, side)
-    # One transposition that keeps rows of `side` pixels whole; pixel_unshuffle moves single pixels, at 8 times the cost.
+    # One transposition that keeps rows of `side` pixels whole; pixel_unshuffle moves single pixels and costs 8 times
+    # as much.
     return blocks.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * side**2)
 
 
@@ -65,17 +66,17 @@ def window(side: int, overlap: bool) -> Tensor:
 def contributions(attention: Attention, corrupted: Tensor, grid: tuple[int, int], overlap: bool) -> Attention:
     """Whom each patch copies from, once its neighbours' windows reach into it: (B, N, E k) indices and weights.
 
-    Neighbour i + e copies from source(i + e), so in patch i it continues with source(i + e) - e. That is dropped where
-    i + e is not corrupted, or where source(i + e) - e is corrupted or outside the picture.
+    Neighbour i + e copies from source(i + e), so in patch i it continues with source(i + e) - e. That is dropped
+    where i + e is not corrupted, or where source(i + e) - e is corrupted or outside the picture.
     """
     if not overlap:
         return attention
     rows, columns = grid
     k = attention.source.shape[-1]
-    corrupted_grid = corrupted.unflatten(1, grid)
+    corrupted_grid = torch.unflatten(corrupted, 1, grid)
 
     def as_grid(values: Tensor) -> Tensor:
-        return values.transpose(1, 2).unflatten(2, grid)  # (B, k, rows, columns)
+        return torch.unflatten(values.transpose(1, 2), 2, grid)  # (B, k, rows, columns)
 
     source, weight = as_grid(attention.source), as_grid(attention.weight)
     weight = weight * corrupted_grid[:, None].to(weight.dtype)
@@ -91,7 +92,7 @@ def contributions(attention: Attention, corrupted: Tensor, grid: tuple[int, int]
             inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
             index = (y * columns + x) * inside.to(y.dtype)
             flat = index.flatten(1)
-            w = w * (inside.to(w.dtype) * known.gather(1, flat).unflatten(1, (k, rows, columns)))
+            w = w * (inside.to(w.dtype) * torch.unflatten(known.gather(1, flat), 1, (k, rows, columns)))
             indices.append(index)
             weights.append(w)
     index, weight = torch.cat(indices, 1), torch.cat(weights, 1)  # (B, E k, rows, columns)
@@ -131,6 +132,9 @@ def flatten_rows(attention: Attention, rows: Tensor) -> Attention:
 
 class NeuralPatchMatch(nn.Module):
     """Scores every corrupted patch against every known one and refines the coarse image with the best (3.3)."""
+
+    windows: Tensor
+    gaussian: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -176,40 +180,45 @@ class NeuralPatchMatch(nn.Module):
         return F.normalize(query, dim=1), F.normalize(key, dim=1)
 
     def neighbourhoods(self, vectors: Tensor) -> Tensor:
-        """(B, d, H / P, W / P) -> (B, a^2 d, N): dot products of these average the scores of neighbours at equal offsets.
+        """(B, d, H / P, W / P) -> (B, N, a^2 d): their products average the scores of neighbours at equal offsets.
 
         sum_d <q_(i+d), k_(j+d)> is one dot product of concatenated vectors, so agreement costs a wider product and
         no pass over the N x N scores.
         """
-        a = self.config.agreement
-        if a == 1:
-            return vectors.flatten(2)
-        rows, columns = vectors.shape[2:]
-        padded = F.pad(vectors / a, (a // 2,) * 4)
-        shifted = [padded[:, :, y : y + rows, x : x + columns] for y in range(a) for x in range(a)]
-        return torch.cat(shifted, 1).flatten(2)
+        a, (rows, columns) = self.config.agreement, vectors.shape[2:]
+        vectors = (vectors / a).permute(0, 2, 3, 1)
+        if a > 1:
+            padded = F.pad(vectors, (0, 0, a // 2, a // 2, a // 2, a // 2))
+            shifted = [padded[:, y : y + rows, x : x + columns] for y in range(a) for x in range(a)]
+            vectors = torch.cat(shifted, -1)
+        return vectors.flatten(1, 2)
 
     def similarity(self, coarse: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The learned part of the scores, as two factors (B, d, N) of query^T key: Eq. 1 before its softmax."""
+        """The learned part of the scores, as two factors (B, N, d) of query key^T: Eq. 1 before its softmax."""
         query, key = self.embed(coarse, features)
         return self.neighbourhoods(query * self.temperature.exp()), self.neighbourhoods(key)
 
-    def scores(self, coarse: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The two factors (B, d, N) of the score matrix: similarity, less the weighted distance between pixels.
+    def scores(self, coarse: Tensor, features: list[Tensor], corrupted: Tensor) -> tuple[Tensor, Tensor]:
+        """The two factors (B, N, d) of the score matrix S = query key^T.
 
-        Training calibrates the similarity alone; the distance adds what needs no learning, that lines continue.
+        Training calibrates the similarity alone; the rest is what needs no learning. The distance between pixels
+        keeps lines going, and patches that touch a corrupted one lose a little, as their windows could not be copied
+        whole.
         """
-        query, key = self.similarity(coarse, features)
-        weight = self.config.pixel_distance
-        if not weight:
-            return query, key
+        config = self.config
+        if not config.pixel_distance:
+            return self.similarity(coarse, features)
+        query, key = self.embed(coarse, features)
         # -w |a - b|^2 is a dot product too, up to what is equal along a row: 2 w a . b - w |b|^2.
-        half = self.config.patch_size // 2
-        cells = F.pixel_unshuffle(F.avg_pool2d(coarse - 0.5, half) * half, 2)
-        near = self.neighbourhoods(cells)
-        length = near.square().sum(1, keepdim=True)
-        query = torch.cat([query, 2 * weight * near, torch.full_like(length, -weight)], 1)
-        return query, torch.cat([key, near, length], 1)
+        half, weight = config.patch_size // 2, config.pixel_distance
+        cells = F.pixel_unshuffle(F.avg_pool2d(coarse - 0.5, half) * half, 2)  # (B, 12, H / P, W / P)
+        a = config.agreement
+        length = F.avg_pool2d(cells.square().sum(1, keepdim=True), a, 1, a // 2)
+        touching = F.max_pool2d(corrupted.view_as(length).to(length.dtype), 3, 1, 1)
+        cost = (weight * length + config.border_cost * touching).flatten(1)[..., None]
+        query = self.neighbourhoods(torch.cat([query * self.temperature.exp(), 2 * weight * cells], 1))
+        key = self.neighbourhoods(torch.cat([key, cells], 1))
+        return torch.cat([query, -torch.ones_like(cost)], -1), torch.cat([key, cost], -1)
 
     def corrupted_scores(self, query: Tensor, key: Tensor, corrupted: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of corrupted rows against known columns only: true masking (3.3), in batches.
@@ -224,8 +233,8 @@ class NeuralPatchMatch(nn.Module):
     def score_rows(self, query: Tensor, key: Tensor, corrupted: Tensor, rows: Tensor) -> Tensor:
         """Scores (B, R, N) of `rows` (B, R), -inf in corrupted columns (none where nothing is known)."""
         some = (~corrupted).any(1, keepdim=True)
-        chosen = query.gather(2, rows[:, None].expand(-1, query.shape[1], -1))
-        scores = chosen.transpose(1, 2) @ key
+        chosen = query.gather(1, rows[..., None].expand(-1, -1, query.shape[-1]))
+        scores = chosen @ key.transpose(1, 2)
         return scores.masked_fill((corrupted & some)[:, None, :], -torch.inf)
 
     def attend(self, rows: Tensor, scores: Tensor, corrupted: Tensor) -> Attention:
@@ -246,11 +255,11 @@ class NeuralPatchMatch(nn.Module):
         return Attention(torch.where(here, source, own), torch.where(here, weight, one))
 
     def attend_rows(self, query: Tensor, key: Tensor, corrupted: Tensor) -> Attention:
-        """What `attend` computes, touching only corrupted rows and known columns: the exported form. B = 1, k >= 1."""
+        """What `attend` computes, from corrupted rows and known columns only: the exported form. B = 1, k >= 1."""
         none = ~(~corrupted).any(1, keepdim=True)
         rows = torch.nonzero(corrupted[0])[:, 0]
         columns = torch.nonzero((~corrupted | none)[0])[:, 0]
-        scores = query[0].index_select(1, rows).T @ key[0].index_select(1, columns)
+        scores = query[0].index_select(0, rows) @ key[0].index_select(0, columns).T
         if self.config.top_k == 1:
             best = scores.argmax(-1, keepdim=True)
             weight = torch.ones_like(best, dtype=query.dtype)
@@ -277,7 +286,7 @@ class NeuralPatchMatch(nn.Module):
         Returns the refined image (B, 3, H, W), known pixels still true, and the attention.
         """
         corrupted = corrupted_patches(mask, self.config.patch_size)
-        query, key = self.scores(coarse, features)
+        query, key = self.scores(coarse, features, corrupted)
         attention = self.attend(*self.corrupted_scores(query, key, corrupted), corrupted)
         return self.refine(coarse, features, mask, attention), attention
 
@@ -299,8 +308,8 @@ class NeuralPatchMatch(nn.Module):
         if self.config.coherence_depth:
             around = self.coherence_in(torch.cat([refined - 0.5, mask], 1))
             # Smooth by construction: detail drawn at low resolution would be blur at full resolution.
-            residual = self.coherence(F.relu(around + features[0]))
+            residual = cast(Tensor, self.coherence(F.relu(around + features[0])))
             residual = F.interpolate(residual, scale_factor=float(STEM), mode="bilinear", align_corners=False)
         else:
-            residual = self.coherence(refined - 0.5)
+            residual = cast(Tensor, self.coherence(refined - 0.5))
         return refined + residual * mask

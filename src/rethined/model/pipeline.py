@@ -35,7 +35,7 @@ class Rethined(nn.Module):
         self.patch_match = NeuralPatchMatch(config)
 
     def forward(self, image: Tensor, mask: Tensor, scale: int = 1) -> Tensor:
-        """Fill `image` (B, 3, s H, s W) in [0, 1] where `mask` (B, 1, s H, s W) is 1; H, W multiples of the stride."""
+        """Fill `image` (B, 3, s H, s W) in [0, 1] where `mask` (B, 1, s H, s W) is 1; H, W multiples of stride."""
         image_lr, mask_lr = downsample(image, mask, scale)  # 3.1
         coarse, features = self.coarse(image_lr, mask_lr)  # 3.2
         refined, attention = self.patch_match(coarse, features, mask_lr)  # 3.3
@@ -58,11 +58,11 @@ class Core(nn.Module):
         self.model = model.fused_copy()
 
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(1, 3, H, W) in [0, 1], (1, 1, H, W) with 1 = hole -> refined (1, 3, H, W), source (N, k), weight (N, k)."""
+        """(1, 3, H, W) in [0, 1], (1, 1, H, W), 1 = hole -> refined (1, 3, H, W), source (N, k), weight (N, k)."""
         match = self.model.patch_match
         coarse, features = self.model.coarse(image * (1 - mask), mask)
         corrupted = corrupted_patches(mask, match.config.patch_size)
-        query, key = match.scores(coarse, features)
+        query, key = match.scores(coarse, features, corrupted)
         attention = match.attend_rows(query, key, corrupted)
         refined = match.refine(coarse, features, mask, attention)
         return refined, attention.source[0].to(torch.int32), attention.weight[0]

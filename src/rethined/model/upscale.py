@@ -26,8 +26,9 @@ def upscale(
 
     `image` (B, 3, s H, s W) in [0, 1] and `mask` (B, 1, s H, s W), 1 = hole, at full resolution; `image_lr` and
     `refined` (B, 3, H, W). High frequencies are p - up(p_LR): what the low-resolution grid cannot hold (Eq. 3).
-    Every step is linear, so  sum_j A_ij (X_j - up(LR_j)) + up(refined)  =  sum_j A_ij X_j + up(refined - sum_j A_ij LR_j),
-    which needs no high-frequency image; the latter is computed here and in every engine.
+    Every step is linear, so
+        sum_j A_ij (X_j - up(LR_j)) + up(refined)  =  sum_j A_ij X_j + up(refined - sum_j A_ij LR_j),
+    and the latter, which needs no high-frequency image, is computed here and in every engine.
     Returns (B, 3, s H, s W) with known pixels untouched.
     """
     side = config.patch_size
@@ -45,7 +46,9 @@ def upscale(
         new = mix(table, heard, window(side, config.overlap).to(picture))
         return unpatchify(table.index_copy(0, rows, new).view_as(tokens), side, grid)
 
-    inside = F.interpolate(corrupted.unflatten(1, grid)[:, None].float(), scale_factor=float(side), mode="nearest")
+    inside = F.interpolate(
+        torch.unflatten(corrupted, 1, grid)[:, None].float(), scale_factor=float(side), mode="nearest"
+    )
     correction = (refined - mixed(image_lr, side)) * inside
     smooth = F.interpolate(correction, scale_factor=float(scale), mode="bilinear", align_corners=False)
     return torch.where(mask > 0, (mixed(image, side * scale) + smooth).clamp(0, 1), image)

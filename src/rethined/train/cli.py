@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,7 +46,7 @@ def train(
         raise BackendError(f"training needs {error.name}; install it with: pip install 'rethined[train]'") from error
     if recipe not in RECIPES:
         raise InputError(f"recipe is {recipe!r}; choose one of {', '.join(RECIPES)}")
-    changes = {name: value for name, value in (("steps", steps), ("batch_size", batch_size)) if value}
+    changes: dict[str, Any] = {name: value for name, value in (("steps", steps), ("batch_size", batch_size)) if value}
     if threads:
         torch.set_num_threads(threads)
     trainer = run(

@@ -50,11 +50,13 @@ class Trainer:
     def __init__(self, config: TrainConfig, out: Path) -> None:
         self.config, self.out = config, out
         torch.manual_seed(config.seed)
-        self.model = Rethined(config.model).to(memory_format=torch.channels_last)
+        self.model = Rethined(config.model)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.learning_rate, betas=(0.9, 0.99))
-        self.perceptual = nn.ModuleList(Lpips.load(net) for net in ("alex", "squeeze"))
-        self.perceptual.to(memory_format=torch.channels_last)
+        self.alex, self.squeeze = Lpips.load("alex"), Lpips.load("squeeze")
+        for metric in (self.alex, self.squeeze):
+            metric.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.step, self.best, self.rank = 0, math.inf, torch.zeros(())
         out.mkdir(parents=True, exist_ok=True)
 
@@ -69,14 +71,14 @@ class Trainer:
         guide = coarse.detach()
         # No gradient runs through a choice; through a softmax it does.
         with torch.set_grad_enabled(config.model.top_k != 1):
-            rows, scores = match.corrupted_scores(*match.scores(guide, features), corrupted)
+            rows, scores = match.corrupted_scores(*match.scores(guide, features, corrupted), corrupted)
             attention = match.attend(rows, scores, corrupted)
         refined = match.refine(coarse, features, mask, attention)
         terms = {
             "coarse": config.coarse_weight * hole_l1(coarse, image, mask),
             "refined": config.refined_weight * hole_l1(refined, image, mask),
         }
-        alex, squeeze = self.perceptual
+        alex, squeeze = self.alex, self.squeeze
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 true_alex, true_squeeze = alex.features(image), squeeze.features(image)
@@ -121,11 +123,11 @@ class Trainer:
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         for averaged, value in zip(self.ema.parameters(), self.model.parameters(), strict=True):
             averaged.lerp_(value, 1 - decay)
-        for averaged, value in zip(self.ema.buffers(), self.model.buffers(), strict=True):
-            if value.dtype.is_floating_point:
-                averaged.lerp_(value, 1 - decay)
+        for statistic, now in zip(self.ema.buffers(), self.model.buffers(), strict=True):
+            if now.dtype.is_floating_point:
+                statistic.lerp_(now, 1 - decay)
             else:
-                averaged.copy_(value)
+                statistic.copy_(now)
 
     # ---------------------------------------------------------------- validation
 
@@ -134,7 +136,6 @@ class Trainer:
         """Of the averaged weights: LPIPS-Alex inside 10-20 % free-form holes, mean over `photos`, at `scale` times
         the low-resolution grid, for the coarse image, the refined one and the full-resolution result."""
         totals: dict[str, list[float]] = {"coarse": [], "refined": [], "full": []}
-        metric = self.perceptual[0]
         unit = self.config.model.stride * scale
         for index, photo in enumerate(photos):
             height, width = (side // unit * unit for side in photo.shape[:2])
@@ -151,7 +152,7 @@ class Trainer:
                 ("refined", refined, true_lr, mask_lr),
                 ("full", full, image, mask),
             ):
-                distance = metric.maps(result.clamp(0, 1), truth)
+                distance = self.alex.maps(result.clamp(0, 1), truth)
                 totals[name].append(float((distance * where).sum() / where.sum()))
         return {name: float(np.mean(values)) for name, values in totals.items()}
 
@@ -227,8 +228,9 @@ def train(
 ) -> Trainer:
     """Train on the photographs below `data`, resuming what `out` holds; stops after `time_limit` seconds.
 
-    SIGTERM and SIGINT finish the step, save and return. Every `validate_every` steps the averaged weights are measured
-    on `val`, and kept in `best.safetensors` if their full-resolution LPIPS is the lowest so far (without `val`, always).
+    SIGTERM and SIGINT finish the step, save and return. Every `validate_every` steps the averaged weights are
+    measured on `val`, and kept in `best.safetensors` if their full-resolution LPIPS is the lowest so far (without
+    `val`, always).
     `report` is given a line for people every `log_every` steps.
 
     Raises:

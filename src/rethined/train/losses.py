@@ -48,8 +48,8 @@ def match_targets(described: Tensor, rows: Tensor, corrupted: Tensor) -> Tensor:
 def match_loss(scores: Tensor, rows: Tensor, corrupted: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy between the attention (Eq. 1) and `target` from `match_targets`, over corrupted patches.
 
-    It trains queries and keys directly: through a top-1 copy no gradient reaches them, and through a wide softmax only
-    the wish to blur does.
+    It trains queries and keys directly: through a top-1 copy no gradient reaches them, and through a wide softmax
+    only the wish to blur does.
     """
     real = corrupted.gather(1, rows) & (~corrupted).any(1, keepdim=True)
     # Columns at -inf have no probability in either; 0 * inf must not make NaN of them.
