@@ -293,7 +293,7 @@ def test_every_field_changes_something(field: str) -> None:
         "feature_conditioning": False,
         "agreement": 1,
         "pixel_distance": 0.0,
-        "border_cost": 50.0,
+        "border_cost": 0.0,
         "top_k": 2,
         "overlap": False,
         "sigma": None,

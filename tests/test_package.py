@@ -24,7 +24,7 @@ SOURCE = ROOT / "src" / "rethined"
 
 RANKS = [
     {"errors"},
-    {"config", "containers"},
+    {"config", "containers", "lzw"},
     {"image", "masks", "upscale", "weights"},
     {"backends"},
     {"engine"},

@@ -37,8 +37,9 @@ class ModelConfig:
     """Side of the neighbourhood over which scores at equal offsets are averaged; 1 is none (the paper)."""
     pixel_distance: float = 9.0
     """Weight in the scores of the plain squared distance between pixels (2 x 2 means a patch); 0 is none."""
-    border_cost: float = 2.0
-    """What a known patch loses in the scores for touching a corrupted one (with `pixel_distance` only)."""
+    border_cost: float = 20.0
+    """What a known patch loses in the scores for touching a corrupted one: its window could not be copied whole, and
+    tiles would show (with `pixel_distance` only)."""
     top_k: int = 1
     """Known patches mixed into each corrupted one; 0 is a softmax over all of them (the paper, Eq. 1)."""
     overlap: bool = True

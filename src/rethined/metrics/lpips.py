@@ -51,7 +51,7 @@ class Lpips(nn.Module):
 
     @classmethod
     def load(cls, net: Net, path: Path | None = None) -> Lpips:
-        """The published weights, from `path` or `lpips_<net>.safetensors` in $RETHINED_BACKBONES.
+        """The published weights: `path`, or `lpips_<net>.safetensors` in $RETHINED_BACKBONES or the package.
 
         Raises:
             InputError: the file is not there.
