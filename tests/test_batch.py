@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from pathlib import Path
 from typing import Any
@@ -191,5 +192,20 @@ def test_masks_that_look_like_a_mistake_are_warned_about(tmp_path: Path) -> None
     assert batch.encode(photo, hole, photo.pixels, Options()).photo == (tmp_path / "p.png").read_bytes()
     with pytest.warns(RethinedWarning, match="covers 67% of p.png.*--mask-invert"):
         batch.read(tmp_path / "p.png", tmp_path / "most.png", Options())
-    photo, hole = batch.read(tmp_path / "p.png", tmp_path / "most.png", Options(invert=True, dilate=2))
+
+
+def test_options_reach_the_files(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "p.png")
+    mask((0, 0, 40, 20)).save(tmp_path / "most.png")
+    options = Options(invert=True, dilate=2, feather=3, side_by_side=True)
+    photo, hole = batch.read(tmp_path / "p.png", tmp_path / "most.png", options)
     assert hole.sum() == 40 * 12
+    files = batch.encode(photo, hole, black(photo.pixels, hole), options)
+    after = np.asarray(Image.open(io.BytesIO(files.photo))).astype(int)
+    assert files.side_by_side is not None
+    assert (after[22:] == 0).all()  # 4 rows and more inside the hole
+    weight = np.array([0.25, 0.5, 0.75])[:, None, None]
+    assert np.abs(after[18:21] - np.asarray(picture(0))[18:21] * (1 - weight)).max() <= 0.5
+    low = batch.encode(photo, hole, photo.pixels, Options(quality=10), format="JPEG")
+    high = batch.encode(photo, hole, photo.pixels, Options(quality=90), format="JPEG")
+    assert len(low.photo) < len(high.photo)

@@ -98,7 +98,9 @@ def grey(rgb: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 # ---------------------------------------------------------------- the same format and mode comes back
 
 RGB = Image.fromarray(texture(3))
-RGBA = Image.fromarray(texture(4))
+RGBA = texture(4)
+RGBA[:9, 40:, 3] = 0  # colours that nobody sees, but that must come back
+RGBA = Image.fromarray(RGBA)
 PALETTE = RGB.quantize(60)
 LOSSLESS: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
     "png-1": (RGB.convert("1"), "PNG", {}),
@@ -349,6 +351,20 @@ def test_grey_png_of_few_bits(depth: int) -> None:
     after = np.asarray(opened(encoded).convert("L"))
     assert np.array_equal(after[~hole], spread[~hole])
     assert not np.array_equal(after[hole], spread[hole])
+
+
+def test_interlaced_palette_png() -> None:
+    indices = np.asarray(PALETTE)
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    rows = b"".join(b"\0" + row.tobytes() for y, x, dy, dx in passes for row in indices[y::dy, x::dx])
+    chunks = containers.png_chunks(saved(PALETTE, "PNG"))
+    chunks[0] = (b"IHDR", chunks[0][1][:12] + b"\1")
+    chunks = [(kind, zlib.compress(rows) if kind == b"IDAT" else payload) for kind, payload in chunks]
+    source = containers.join_png_chunks(chunks)
+    assert np.array_equal(np.asarray(opened(source)), indices)
+    photo, hole = read_photo(source), a_hole()
+    after = np.asarray(opened(encode_photo(photo, filled(photo, hole), hole)))
+    assert np.array_equal(after[~hole], indices[~hole])
 
 
 def test_palette_fill_takes_the_nearest_colour_of_the_same_alpha() -> None:

@@ -97,7 +97,8 @@ def report(
     """Render the tables between `<!-- bench:NAME -->` and `<!-- /bench -->`."""
     from rethined.bench import report as task
 
-    targets = files or [path for path in (Path("README.md"), Path("docs/benchmarks.md")) if path.is_file()]
+    documents = (Path("README.md"), Path("MODEL_CARD.md"), Path("docs/benchmarks.md"))
+    targets = files or [path for path in documents if path.is_file()]
     if not targets:
         raise InputError("no README.md or docs/benchmarks.md here; name the Markdown files to fill")
     changed = task.update(targets, results, check=check)

@@ -194,31 +194,28 @@ class NeuralPatchMatch(nn.Module):
         return vectors.flatten(1, 2)
 
     def similarity(self, coarse: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The learned part of the scores, as two factors (B, N, d) of query key^T: Eq. 1 before its softmax."""
-        query, key = self.embed(coarse, features)
-        return self.neighbourhoods(query * self.temperature.exp()), self.neighbourhoods(key)
+        """The learned part of the scores, as two factors (B, N, d_k) of query key^T: Eq. 1 before its softmax."""
+        query, key = (vectors.flatten(2).transpose(1, 2) for vectors in self.embed(coarse, features))
+        return query * self.temperature.exp(), key
 
     def scores(self, coarse: Tensor, features: list[Tensor], corrupted: Tensor) -> tuple[Tensor, Tensor]:
         """The two factors (B, N, d) of the score matrix S = query key^T.
 
-        Training calibrates the similarity alone; the rest is what needs no learning. The distance between pixels
-        keeps lines going, and patches that touch a corrupted one lose a little, as their windows could not be copied
-        whole.
+        Training calibrates the similarity alone; the rest is what needs no learning. The distance between pixels keeps
+        lines going, and patches that touch a corrupted one lose a little, as their windows could not be copied whole.
         """
         config = self.config
+        query, key = self.similarity(coarse, features)
         if not config.pixel_distance:
-            return self.similarity(coarse, features)
-        query, key = self.embed(coarse, features)
+            return query, key
         # -w |a - b|^2 is a dot product too, up to what is equal along a row: 2 w a . b - w |b|^2.
         half, weight = config.patch_size // 2, config.pixel_distance
         cells = F.pixel_unshuffle(F.avg_pool2d(coarse - 0.5, half) * half, 2)  # (B, 12, H / P, W / P)
-        a = config.agreement
-        length = F.avg_pool2d(cells.square().sum(1, keepdim=True), a, 1, a // 2)
-        touching = F.max_pool2d(corrupted.view_as(length).to(length.dtype), 3, 1, 1)
-        cost = (weight * length + config.border_cost * touching).flatten(1)[..., None]
-        query = self.neighbourhoods(torch.cat([query * self.temperature.exp(), 2 * weight * cells], 1))
-        key = self.neighbourhoods(torch.cat([key, cells], 1))
-        return torch.cat([query, -torch.ones_like(cost)], -1), torch.cat([key, cost], -1)
+        near = self.neighbourhoods(cells)
+        touching = F.max_pool2d(corrupted.view(-1, 1, *cells.shape[2:]).to(cells.dtype), 3, 1, 1)
+        cost = weight * near.square().sum(-1) + config.border_cost * touching.flatten(1)
+        query = torch.cat([query, 2 * weight * near, -torch.ones_like(cost)[..., None]], -1)
+        return query, torch.cat([key, near, cost[..., None]], -1)
 
     def corrupted_scores(self, query: Tensor, key: Tensor, corrupted: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of corrupted rows against known columns only: true masking (3.3), in batches.
