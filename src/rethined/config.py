@@ -35,7 +35,7 @@ class ModelConfig:
     """Whether queries and keys also see the network's features of stride P, not only pixels (3.3)."""
     agreement: int = 3
     """Side of the neighbourhood over which pixel distances at equal offsets are averaged; 1 is none."""
-    pixel_distance: float = 9.0
+    pixel_distance: float = 2.0
     """Weight in the scores of the plain squared distance between pixels (2 x 2 means a patch); 0 is none."""
     border_cost: float = 5.0
     """What a known patch loses in the scores for touching a corrupted one: its window could not be copied whole, and

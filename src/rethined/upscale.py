@@ -162,6 +162,8 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
                                 if index[r, e, k] != entry_source[0]:
                                     same = False
                                 entries += 1
+                # Where every neighbour is heard, the windows sum to 1 by construction.
+                complete = overlap and whole > np.float32(3.9999)
                 begin, length = (x0 - left) * 3, (x1 - x0) * 3
                 for y in range(y0, y1):
                     wanted = False
@@ -206,9 +208,12 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
                             w = entry_weight[n] * vertical[entry_dy[n], u]
                             for t in range(length):
                                 total[t] += w * ramp[t] * other[t]
-                                norm[t] += w * ramp[t]
-                        for t in range(length):
-                            total[t] /= max(norm[t], np.float32(1e-4))
+                            if not complete:
+                                for t in range(length):
+                                    norm[t] += w * ramp[t]
+                        if not complete:
+                            for t in range(length):
+                                total[t] /= max(norm[t], np.float32(1e-4))
                     line = target[y, x0 * 3 : x1 * 3]
                     for x in range(x1 - x0):
                         if mask[y, x0 + x]:

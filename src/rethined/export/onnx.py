@@ -102,6 +102,7 @@ def to_onnx(model: Rethined, metadata: dict[str, str]) -> bytes:
         del node.metadata_props[:]
         node.doc_string = ""
     del proto.graph.value_info[:]
+    del proto.graph.metadata_props[:]  # in an order that differs from process to process
     proto.producer_name, proto.producer_version = "rethined", ""
     facts = metadata | {
         "rethined.config": model.config.to_json(),

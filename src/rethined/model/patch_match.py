@@ -201,8 +201,9 @@ class NeuralPatchMatch(nn.Module):
     def scores(self, coarse: Tensor, features: list[Tensor], corrupted: Tensor) -> tuple[Tensor, Tensor]:
         """The two factors (B, N, d) of the score matrix S = query key^T.
 
-        Training calibrates the similarity alone; the rest is what needs no learning. The distance between pixels keeps
-        lines going, and patches that touch a corrupted one lose a little, as their windows could not be copied whole.
+        Training calibrates the similarity alone; the rest is what needs no learning. The distance between pixels
+        keeps lines going, and patches that touch a corrupted one lose a little, as their windows could not be copied
+        whole.
         """
         config = self.config
         query, key = self.similarity(coarse, features)
