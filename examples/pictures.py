@@ -15,7 +15,7 @@ WIDTH = 1500
 """Of each picture."""
 GAP = 6
 """White pixels between panels."""
-CLOSE_UP = (960, 1160, 1456, 1600)
+CLOSE_UP = (960, 1960, 1456, 2300)
 """Left, top, right and bottom of the part of the city that is shown pixel by pixel."""
 
 
