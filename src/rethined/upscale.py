@@ -105,7 +105,8 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
 
     That is safe because sources lie in known patches, which are never written. `mask` (H, W); `index`, `weight`
     (R, E, k); `vertical` (3, S) and `horizontal` (3, 3 S) ramps, S the patch's side; `correction` (h, w * 3), already
-    in the target's units; `half` is added before truncation, `peak` the largest value.
+    in the target's units; `half` is added before truncation, `peak` the largest value. A `half` of 0 says that there
+    is no correction: the low-resolution image itself is being mixed.
     """
     height, width = mask.shape
     side = vertical.shape[1]
@@ -114,7 +115,7 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
     middle = side // 2
     overlap = index.shape[1] == 9
     count = index.shape[2]
-    fine = np.empty(3 * side, np.float32)
+    fine = np.zeros(3 * side, np.float32)
     coarse = np.empty(3 * (low_side + 2), np.float32)
     total = np.empty(3 * side, np.float32)
     norm = np.empty(3 * side, np.float32)
@@ -175,20 +176,22 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
                         continue
                     u = y - top
                     # up(correction): two rows of it mixed, then stretched along the row.
-                    at = (np.float32(y) + np.float32(0.5)) / np.float32(scale) - np.float32(0.5)
-                    row = int(np.floor(at))
-                    f = at - np.float32(row)
-                    above, below = min(max(row, 0), low_height - 1), min(max(row + 1, 0), low_height - 1)
-                    for i in range(low_side + 2):
-                        j = min(max(px * low_side - 1 + i, 0), low_width - 1)
-                        for c in range(3):
-                            coarse[3 * i + c] = (
-                                correction[above, 3 * j + c] * (np.float32(1) - f) + correction[below, 3 * j + c] * f
-                            )
-                    for v in range(x0 - left, x1 - left):
-                        i, g = position[v], fraction[v]
-                        for c in range(3):
-                            fine[3 * v + c] = coarse[3 * i + c] * (np.float32(1) - g) + coarse[3 * i + 3 + c] * g
+                    if half > 0:
+                        at = (np.float32(y) + np.float32(0.5)) / np.float32(scale) - np.float32(0.5)
+                        row = int(np.floor(at))
+                        f = at - np.float32(row)
+                        above, below = min(max(row, 0), low_height - 1), min(max(row + 1, 0), low_height - 1)
+                        for i in range(low_side + 2):
+                            j = min(max(px * low_side - 1 + i, 0), low_width - 1)
+                            for c in range(3):
+                                coarse[3 * i + c] = (
+                                    correction[above, 3 * j + c] * (np.float32(1) - f)
+                                    + correction[below, 3 * j + c] * f
+                                )
+                        for v in range(x0 - left, x1 - left):
+                            i, g = position[v], fraction[v]
+                            for c in range(3):
+                                fine[3 * v + c] = coarse[3 * i + c] * (np.float32(1) - g) + coarse[3 * i + 3 + c] * g
                     if entries == 0:
                         total[:length] = 0
                     elif same:
