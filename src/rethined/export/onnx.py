@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rethined.config import ModelConfig
 from rethined.errors import BackendError, InputError, WeightsError
+from rethined.image import write_atomic
 from rethined.masks import free_form
 from rethined.model import Rethined
 from rethined.model.pipeline import Core
@@ -52,18 +53,15 @@ def export_core(model: Rethined, out: Path, metadata: dict[str, str]) -> dict[st
 
     Raises:
         BackendError: the exported graph disagrees with PyTorch; nothing is written.
+        OutputError: a file cannot be written.
     """
     data = to_onnx(model, metadata)
     difference = compare(model, data)
     if difference["refined"] > TOLERANCE or difference["source"] > 0:
         raise BackendError(f"the ONNX core disagrees with PyTorch ({difference}); nothing is written")
-    for path, content in (
-        (out, data),
-        (out.with_name(f"{out.name}.sha256"), f"{hashlib.sha256(data).hexdigest()}  {out.name}\n".encode()),
-    ):
-        temporary = path.with_name(f"{path.name}.tmp")
-        temporary.write_bytes(content)
-        temporary.replace(path)
+    checksum = f"{hashlib.sha256(data).hexdigest()}  {out.name}\n".encode()
+    write_atomic(out, data, overwrite=True)
+    write_atomic(out.with_name(f"{out.name}.sha256"), checksum, overwrite=True)
     return difference
 
 

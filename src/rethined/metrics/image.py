@@ -25,30 +25,26 @@ WINDOW = 11
 
 def l1(image: Image, target: Image, mask: Mask | None = None) -> float:
     """Mean absolute difference over pixels and channels, in [0, 1]; inside the hole when `mask` is given."""
-    _check(image, target, mask)
-    total = count = 0
-    for strip in _strips(image.shape[0]):
-        difference = cv2.absdiff(image[strip], target[strip])
-        if mask is not None:
-            difference = difference[mask[strip]]
-        total += int(difference.sum(dtype=np.int64))
-        count += difference.size
-    return total / count / 255 if count else float("nan")
+    return _mean_power(image, target, mask, 1) / 255
 
 
 def psnr(image: Image, target: Image, mask: Mask | None = None) -> float:
     """Peak signal-to-noise ratio in dB, peak 255; infinite for equal images."""
+    mean = _mean_power(image, target, mask, 2)
+    return float("inf") if mean == 0 else float(10 * np.log10(255**2 / mean))
+
+
+def _mean_power(image: Image, target: Image, mask: Mask | None, power: int) -> float:
+    """Mean of |image - target|^power over what counts, summed exactly in strips; nan over an empty hole."""
     _check(image, target, mask)
     total = count = 0
     for strip in _strips(image.shape[0]):
         difference = cv2.absdiff(image[strip], target[strip])
         if mask is not None:
             difference = difference[mask[strip]]
-        total += int(np.square(difference, dtype=np.int64).sum())
+        total += int(np.power(difference, power, dtype=np.int64).sum())
         count += difference.size
-    if not count:
-        return float("nan")
-    return float(10 * np.log10(255**2 * count / total)) if total else float("inf")
+    return total / count if count else float("nan")
 
 
 def ssim(image: Image, target: Image, mask: Mask | None = None) -> float:

@@ -56,7 +56,6 @@ class CoarseNetwork(nn.Module):
         super().__init__()
         widths, depths, branches = config.widths, config.depths, config.branches
         self.levels = len(widths) + 1  # pyramid levels until one cell is one network stride
-        self.patch_level = [STEM * 2**i for i in range(len(widths))].index(config.patch_size)
 
         def stage(width: int, depth: int) -> nn.Sequential:
             return nn.Sequential(*(RepBlock(width, width, branches=branches) for _ in range(depth)))

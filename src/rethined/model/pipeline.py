@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rethined.config import ModelConfig
 from rethined.model.blocks import fused
 from rethined.model.coarse import CoarseNetwork
-from rethined.model.patch_match import Attention, NeuralPatchMatch, corrupted_patches
+from rethined.model.patch_match import NeuralPatchMatch, corrupted_patches
 from rethined.model.upscale import upscale
 
 
@@ -66,6 +66,3 @@ class Core(nn.Module):
         attention = match.attend_rows(query, key, corrupted)
         refined = match.refine(coarse, features, mask, attention)
         return refined, attention.source[0].to(torch.int32), attention.weight[0]
-
-
-__all__ = ["Attention", "Core", "Rethined", "downsample"]
