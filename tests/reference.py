@@ -35,21 +35,18 @@ def attention(query: Array, key: Array, corrupted: NDArray[np.bool_], top_k: int
     return result
 
 
-def agreeing_scores(query: Array, key: Array, grid: tuple[int, int], neighbourhood: int) -> Array:
-    """S'(i, j) = mean over d of S(i + d, j + d), 0 beyond the border; query, key (N, d) -> (N, N)."""
-    rows, columns = grid
-    scores = query @ key.T
-    result = np.zeros_like(scores)
-    reach = range(-(neighbourhood // 2), neighbourhood // 2 + 1)
-    for i in range(rows * columns):
-        for j in range(rows * columns):
-            for dy in reach:
-                for dx in reach:
-                    iy, ix = i // columns + dy, i % columns + dx
-                    jy, jx = j // columns + dy, j % columns + dx
-                    if 0 <= iy < rows and 0 <= ix < columns and 0 <= jy < rows and 0 <= jx < columns:
-                        result[i, j] += scores[iy * columns + ix, jy * columns + jx]
-    return result / neighbourhood**2
+def fine_detail(image: Array, scale: int, side: int) -> Array:
+    """What each patch holds just above the low-resolution grid; `image` (s h, s w, 3) -> (h / side, w / side, 6)."""
+    height, width = image.shape[0] // scale, image.shape[1] // scale
+    half = scale // 2
+    energy = np.zeros((height // side, width // side, 6))
+    for y in range(height if half else 0):
+        for x in range(width):
+            box = image[y * scale : (y + 1) * scale, x * scale : (x + 1) * scale]
+            across = box[:, :half].mean((0, 1)) - box[:, scale - half :].mean((0, 1))
+            down = box[:half].mean((0, 1)) - box[scale - half :].mean((0, 1))
+            energy[y // side, x // side] += (np.concatenate([across, down]) / 2) ** 2
+    return np.sqrt(energy / side**2)
 
 
 def mixture(image: Array, weights: Array, bad: NDArray[np.bool_], side: int, overlap: bool) -> Array:

@@ -16,7 +16,7 @@ from rethined.errors import WeightsError
 from rethined.masks import free_form
 from rethined.model import Rethined
 from rethined.model.blocks import RepConv, fused
-from rethined.model.coarse import pull_push
+from rethined.model.coarse import known_means, pull_push
 from rethined.model.patch_match import (
     Attention,
     contributions,
@@ -27,7 +27,7 @@ from rethined.model.patch_match import (
     unpatchify,
     window,
 )
-from rethined.model.pipeline import Core, downsample
+from rethined.model.pipeline import Core, fine_detail
 from rethined.model.upscale import upscale
 
 SMALL = dataclasses.replace(DEFAULT, widths=(8, 16, 16, 24), depths=(1, 1, 1, 1))
@@ -108,25 +108,18 @@ def test_a_patch_is_corrupted_if_any_pixel_is() -> None:
     np.testing.assert_array_equal(corrupted_patches(mask, 8)[0].numpy(), want.reshape(-1))
 
 
-@pytest.mark.parametrize(("top_k", "agreement"), [(1, 3), (3, 1), (0, 3)])
-def test_attention_is_equation_1(top_k: int, agreement: int) -> None:
-    config = dataclasses.replace(SMALL, top_k=top_k, agreement=agreement)
-    match = lively(Rethined(config)).patch_match
-    grid = (4, 6)
+@pytest.mark.parametrize("top_k", [1, 3, 0])
+def test_attention_is_equation_1(top_k: int) -> None:
+    match = lively(Rethined(dataclasses.replace(SMALL, top_k=top_k))).patch_match
     generator = torch.Generator().manual_seed(0)
-    query = torch.randn(1, 16, *grid, generator=generator)
-    key = torch.randn(1, 16, *grid, generator=generator)
+    query, key = (torch.randn(1, 24, 16, generator=generator) for _ in range(2))
     bad = corrupted_patches(hole(32, 48, 1), 8)
-    rows, scores = match.corrupted_scores(match.neighbourhoods(query), match.neighbourhoods(key), bad)
-    got = match.attend(rows, scores, bad)
+    got = match.attend(*match.corrupted_scores(query, key, bad), bad)
     dense = torch.zeros(24, 24).scatter_add(1, got.source[0], got.weight[0].detach())
-
-    flat_query, flat_key = (x[0].flatten(1).T.double().numpy() for x in (query, key))
-    agreeing = reference.agreeing_scores(flat_query, flat_key, grid, agreement)
-    want = reference.attention(agreeing, np.eye(24), bad[0].numpy(), top_k)
+    want = reference.attention(query[0].double().numpy(), key[0].double().numpy(), bad[0].numpy(), top_k)
     np.testing.assert_allclose(dense.numpy(), want, atol=1e-5)  # float32 against float64
     if top_k:
-        sparse = match.attend_rows(match.neighbourhoods(query), match.neighbourhoods(key), bad)
+        sparse = match.attend_rows(query, key, bad)
         torch.testing.assert_close(sparse.source, got.source)
         torch.testing.assert_close(sparse.weight, got.weight)
 
@@ -150,31 +143,76 @@ def dense(attention: Attention) -> np.ndarray:
     return torch.zeros(count, count).scatter_add(1, attention.source[0], attention.weight[0]).numpy()
 
 
-def test_scores_are_similarity_less_distance_and_border_cost() -> None:
-    config = dataclasses.replace(SMALL, pixel_distance=3.0, border_cost=0.7)
+@pytest.mark.parametrize("agreement", [True, False])
+@pytest.mark.parametrize("band", [1, 4])
+def test_scores_are_similarity_less_distance_and_border_cost(band: int, agreement: bool) -> None:
+    config = dataclasses.replace(SMALL, band=band, agreement=agreement, pixel_distance=3.0, border_cost=0.7)
     match = lively(Rethined(config)).patch_match
-    grid, side = (4, 6), 8
-    coarse = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    rows, columns, half = 4, 6, 4 // band
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, 32 // band, 48 // band, generator=generator)
     features = [torch.randn(1, w, 32 // s, 48 // s) for w, s in zip(config.widths, (4, 8, 16, 32), strict=True)]
+    detail = torch.rand(1, 6, rows, columns, generator=generator) / 10
     bad = corrupted_patches(hole(32, 48, 1), 8)
-    query, key = (x[0].double().detach().numpy() for x in match.scores(coarse, features, bad))
-    learned_query, learned_key = (x[0].double().detach().numpy() for x in match.similarity(coarse, features))
+    args = coarse, features, detail, bad
+    query, key = (x[0].double().detach().numpy() for x in match.scores(*args))
+    learned_query, learned_key = (x[0].double().detach().numpy() for x in match.similarity(*args))
     image = coarse[0].permute(1, 2, 0).double().numpy() - 0.5
-    cells = np.zeros((*grid, 2, 2, 3))
-    for index in np.ndindex(*grid, 2, 2):
-        y, x = index[0] * side + index[2] * 4, index[1] * side + index[3] * 4
-        cells[index] = image[y : y + 4, x : x + 4].mean((0, 1)) * 4
-    spots = bad[0].view(grid).numpy()
-    padded = np.pad(cells, ((1, 1), (1, 1), (0, 0), (0, 0), (0, 0)))
+    cells = np.zeros((rows, columns, 2, 2, 3))
+    for index in np.ndindex(rows, columns, 2, 2):
+        y, x = (2 * index[0] + index[2]) * half, (2 * index[1] + index[3]) * half
+        cells[index] = image[y : y + half, x : x + half].mean((0, 1))
+    spots = bad[0].view(rows, columns).numpy()
+    around = np.pad(cells.mean((2, 3)), ((1, 1), (1, 1), (0, 0)))  # outside the picture is mid-grey, 0 here
     got, want = query @ key.T, learned_query @ learned_key.T
-    # Equal along a row is what does not change a choice: compare after removing each row's first value.
+
+    def compared(y: int, x: int) -> np.ndarray:
+        """2 x 2 means count 16 pixels each, a neighbour's mean 64; with agreement, as the mean of nine patches."""
+        if not agreement:
+            return cells[y, x].ravel() * 4
+        ring = np.delete(around[y : y + 3, x : x + 3].reshape(9, 3), 4, 0)
+        return np.concatenate([cells[y, x].ravel() * 4, ring.ravel() * 8]) / 3
+
+    # Equal along a row is what does not change a choice: each row's own square is left out.
     for i in range(24):
         for j in range(24):
             (iy, ix), (jy, jx) = divmod(i, 6), divmod(j, 6)
-            a, b = padded[iy : iy + 3, ix : ix + 3], padded[jy : jy + 3, jx : jx + 3]
+            a, b = compared(iy, ix), compared(jy, jx)
             touching = spots[max(jy - 1, 0) : jy + 2, max(jx - 1, 0) : jx + 2].any()
-            want[i, j] -= 3.0 * ((a - b) ** 2 - a**2).sum() / 9 + 0.7 * touching
+            want[i, j] -= 3.0 * (((a - b) ** 2).sum() - (a**2).sum()) + 0.7 * touching
     np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+def test_a_query_starts_as_what_the_keys_around_diffuse() -> None:
+    config = dataclasses.replace(SMALL, diffusion=True)
+    match = lively(Rethined(config)).patch_match
+    grid = (5, 6)  # not a multiple of the pyramid's cells
+    coarse, detail = torch.rand(1, 3, 10, 12), torch.rand(1, 6, *grid)
+    features = [torch.zeros(1, w, 40 // s, 48 // s) for w, s in zip(config.widths, (4, 8, 16, 32), strict=True)]
+    bad = torch.zeros(1, 30, dtype=torch.bool)
+    bad[0, 7:10] = True
+    with torch.no_grad():
+        query, _ = match.embed(coarse, features, detail, bad)
+        other = coarse.clone()
+        other[:, :, :2, :2] += 0.3  # of a known patch beside the hole
+        changed, _ = match.embed(other, features, detail, bad)
+        hidden = detail.clone()
+        hidden.view(1, 6, 30)[:, :, 7:10] += 1  # nobody knows the detail of a hole
+        same, _ = match.embed(coarse, features, hidden, bad)
+    assert not torch.allclose(query[..., 1, 1], changed[..., 1, 1])
+    torch.testing.assert_close(query, same)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_fine_detail_is_its_loop(scale: int) -> None:
+    rng = np.random.default_rng(0)
+    image, mask = rng.random((16 * scale, 24 * scale, 3)), np.zeros((16 * scale, 24 * scale), bool)
+    mask[3 * scale : 5 * scale, 9 * scale : 11 * scale] = True
+    want = reference.fine_detail(image * ~mask[..., None], scale, 8)
+    got = fine_detail(
+        torch.from_numpy(image).permute(2, 0, 1)[None], torch.from_numpy(mask)[None, None].double(), scale, 8
+    )
+    np.testing.assert_allclose(got[0].permute(1, 2, 0).numpy(), want, atol=1e-9)
 
 
 @pytest.mark.parametrize("overlap", [True, False])
@@ -205,24 +243,28 @@ def test_wide_softmax_mixing_takes_the_same_values() -> None:
     torch.testing.assert_close(mix(tokens, heard, window(8, False)), want)
 
 
-@pytest.mark.parametrize(("overlap", "k", "scale"), [(True, 1, 2), (True, 2, 3), (False, 2, 2)])
-def test_upscaling_is_equations_3_and_4(overlap: bool, k: int, scale: int) -> None:
-    """High frequencies mixed by the same attention, added to the upsampled low-resolution result."""
-    config = dataclasses.replace(SMALL, overlap=overlap)
+@pytest.mark.parametrize(
+    ("overlap", "k", "scale", "band"), [(True, 1, 2, 4), (True, 2, 3, 1), (False, 2, 2, 1), (False, 1, 3, 4)]
+)
+def test_upscaling_is_equations_3_and_4(overlap: bool, k: int, scale: int, band: int) -> None:
+    """High frequencies mixed by the same attention, added to the upsampled low band."""
+    config = dataclasses.replace(SMALL, overlap=overlap, band=band)
     mask = hole(32 * scale, 40 * scale, 5, (0.2, 0.3))
-    image = torch.rand(1, 3, 32 * scale, 40 * scale, generator=torch.Generator().manual_seed(0))
-    low, low_mask = downsample(image, mask, scale)
-    bad = corrupted_patches(low_mask, 8)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, 32 * scale, 40 * scale, generator=generator)
+    low = torch.rand(1, 3, 32 // band, 40 // band, generator=generator)
+    mask_lr = F.max_pool2d(mask, scale)
+    bad = corrupted_patches(mask_lr, 8)
     attention = random_attention(bad, k)
-    refined = low + low_mask * torch.rand(1, 3, 32, 40, generator=torch.Generator().manual_seed(1))
-    got = upscale(config, image, mask, low, refined, attention)[0].permute(1, 2, 0).numpy()
+    got = upscale(config, image, mask, mask_lr, low, attention)[0].permute(1, 2, 0).numpy()
 
     grid = bad[0].view(4, 5).numpy()
-    x, lo, re = (t[0].permute(1, 2, 0).double().numpy() for t in (image, low, refined))
+    x, lo = (t[0].permute(1, 2, 0).double().numpy() for t in (image, low))
     weights = dense(attention)
-    inside = np.kron(grid, np.ones((8, 8)))[..., None]
-    base = reference.mixture(lo, weights, grid, 8, overlap)
-    want = reference.mixture(x, weights, grid, 8 * scale, overlap) + reference.upsample((re - base) * inside, scale)
+    side = 8 // band
+    inside = np.kron(grid, np.ones((side, side)))[..., None]
+    correction = (lo - reference.mixture(lo, weights, grid, side, overlap)) * inside
+    want = reference.mixture(x, weights, grid, 8 * scale, overlap) + reference.upsample(correction, scale * band)
     want = np.where(mask[0, 0].numpy()[..., None] > 0, want.clip(0, 1), x)
     np.testing.assert_allclose(got, want, atol=1e-5)
 
@@ -233,22 +275,26 @@ def test_pull_push_is_its_loop(coverage: tuple[float, float]) -> None:
         torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)),
         hole(64, 96, 1, coverage),
     )
-    got = pull_push(image, mask, 5)[0].permute(1, 2, 0).numpy()
+    got = pull_push(image, 1 - mask, 5)[0].permute(1, 2, 0).numpy()
     want = reference.pull_push(image[0].permute(1, 2, 0).double().numpy(), mask[0, 0].numpy() > 0, 5)
     np.testing.assert_allclose(got, want, atol=1e-5)
     known = mask[0, 0].numpy() == 0
     np.testing.assert_array_equal(got[known], image[0].permute(1, 2, 0).numpy()[known])
 
 
-def test_an_untrained_network_is_the_pull_push_fill() -> None:
-    model = Rethined(SMALL).eval()
+@pytest.mark.parametrize("band", [1, 4])
+def test_an_untrained_network_is_the_pull_push_fill(band: int) -> None:
+    model = Rethined(dataclasses.replace(SMALL, band=band)).eval()
     image, mask = torch.rand(1, 3, 64, 64), hole(64, 64)
     with torch.no_grad():
         coarse, _ = model.coarse(image * (1 - mask), mask)
-    torch.testing.assert_close(coarse, pull_push(image * (1 - mask), mask, 5))
+    means, weight = known_means(image, mask, band)
+    torch.testing.assert_close(coarse, pull_push(means, weight, 5 if band == 1 else 3))
+    whole = (F.max_pool2d(mask, band) == 0).expand_as(coarse)
+    torch.testing.assert_close(coarse[whole], F.avg_pool2d(image, band)[whole])
 
 
-@pytest.mark.parametrize("variant", [DEFAULT, PAPER, dataclasses.replace(DEFAULT, top_k=3, agreement=1)])
+@pytest.mark.parametrize("variant", [DEFAULT, PAPER, dataclasses.replace(DEFAULT, top_k=3, agreement=False)])
 def test_exported_form_is_the_trained_form(variant: ModelConfig) -> None:
     """`Core` touches corrupted rows and known columns only, in batches of one; `Rethined` is dense."""
     config = dataclasses.replace(variant, widths=SMALL.widths, depths=SMALL.depths, top_k=variant.top_k or 20)
@@ -257,8 +303,11 @@ def test_exported_form_is_the_trained_form(variant: ModelConfig) -> None:
     with torch.no_grad():
         whole = model(image, mask)
         for i in range(2):
-            refined, source, weight = Core(model)(image[i : i + 1], mask[i : i + 1])
-            part = torch.where(mask[i : i + 1] > 0, refined.clamp(0, 1), image[i : i + 1])
+            one, hole_lr = image[i : i + 1], mask[i : i + 1]
+            detail = fine_detail(one, hole_lr, 1, config.patch_size) if config.detail else None
+            low, source, weight = Core(model)(one, hole_lr, detail)
+            attention = Attention(source[None].long(), weight[None])
+            part = upscale(config, one, hole_lr, hole_lr, low, attention)
             torch.testing.assert_close(part, whole[i : i + 1], rtol=1e-4, atol=1e-4)
             assert source.shape == weight.shape == (96, config.top_k)
             torch.testing.assert_close(weight.sum(1), torch.ones(96))
@@ -291,31 +340,34 @@ def test_every_field_changes_something(field: str) -> None:
         "branches": 2,
         "key_dim": 8,
         "feature_conditioning": False,
-        "agreement": 1,
+        "diffusion": False,
+        "detail": False,
+        "agreement": False,
         "pixel_distance": 0.0,
         "border_cost": 0.0,
         "top_k": 2,
         "overlap": False,
-        "sigma": None,
-        "coherence_depth": 2,
+        "band": 1,
     }[field]
-    image, mask = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), hole(64, 64)
+    image, mask = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0)), hole(128, 128)
 
     def run(config: ModelConfig) -> torch.Tensor:
         torch.manual_seed(0)
         with torch.no_grad():
-            return lively(Rethined(config))(image, mask)
+            return lively(Rethined(config))(image, mask, 2)
 
     assert not torch.equal(run(SMALL), run(dataclasses.replace(SMALL, **{field: other})))
 
 
 def test_config_round_trip_and_versions() -> None:
     assert ModelConfig.from_json(PAPER.to_json()) == PAPER
-    for text in ("", "[]", "{}", '{"version": 1, "colour": 3}', '{"version": 1, "agreement": 2}'):
+    for text in ("", "[]", "{}", '{"version": 2, "colour": 3}', '{"version": 2, "band": 3}'):
         with pytest.raises(WeightsError):
             ModelConfig.from_json(text)
     with pytest.raises(WeightsError, match="upgrade rethined"):
-        ModelConfig.from_json(DEFAULT.to_json().replace('"version": 1', '"version": 99'))
+        ModelConfig.from_json(DEFAULT.to_json().replace('"version": 2', '"version": 99'))
+    with pytest.raises(WeightsError, match="export the weights again"):
+        ModelConfig.from_json(DEFAULT.to_json().replace('"version": 2', '"version": 1'))
 
 
 def test_half_precision_is_finite_and_close() -> None:

@@ -25,15 +25,15 @@ from rethined.errors import InputError
 from rethined.masks import KINDS, free_form
 from rethined.train.cli import duration
 from rethined.train.config import RECIPES, TrainConfig
-from rethined.train.data import Batches, load_folder
+from rethined.train.data import SCALE, DeviceBatches, HostBatches, load_folder
 from rethined.train.loop import Trainer, learning_rate, train
-from rethined.train.losses import match_loss, match_rank, match_targets
+from rethined.train.losses import frequency_loss, hole_l1, match_loss, match_rank, match_targets, supervised_rows
 
 TINY = TrainConfig(
     model=dataclasses.replace(DEFAULT, widths=(8, 8, 8, 8), depths=(1, 1, 1, 1)),
     steps=12,
     batch_size=2,
-    crop=64,
+    crops=(64, 96),
     warmup=2,
     learning_rate=3e-3,
 )
@@ -56,7 +56,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = sorted((Path(__file__).parent.parent / "examples" / "photos").glob("*.jpg"))[0]
     image = cv2.imread(str(source))
     for index in range(4):
-        part = image[200 * index : 200 * index + 160, 300 * index : 300 * index + 200]
+        part = image[200 * index : 200 * index + 200, 300 * index : 300 * index + 240]
         cv2.imwrite(str(folder / f"{index}.png"), part)
     return folder
 
@@ -85,7 +85,7 @@ def test_resumed_is_bit_exactly_uninterrupted(photos: Path, tmp_path: Path) -> N
     assert first.step == 0
     trainer = Trainer(TINY, tmp_path / "parts")
     trainer.resume()
-    batches = Batches(load_folder(photos), TINY.batch_size, TINY.crop, TINY.coverage, TINY.seed)
+    batches = HostBatches(load_folder(photos), TINY.batch_size, TINY.crops, TINY.coverage, TINY.seed)
     for step in range(5):
         trainer.train_step(*batches[step])
     trainer.save()
@@ -157,22 +157,49 @@ def test_training_learns(photos: Path, tmp_path: Path) -> None:
     assert rows[-1]["images_per_second"] > 0
 
 
-def test_a_batch_depends_on_seed_and_step_alone(photos: Path) -> None:
+@pytest.mark.parametrize("kind", [HostBatches, DeviceBatches])
+def test_a_batch_depends_on_seed_and_step_alone_and_is_shared_out(photos: Path, kind: type) -> None:
     loaded = load_folder(photos)
-    batches = Batches(loaded, 3, 64, (0.1, 0.3), 7)
-    image, mask = batches[4]
-    again, mask_again = Batches(loaded, 3, 64, (0.1, 0.3), 7)[4]
-    assert torch.equal(image, again)
-    assert torch.equal(mask, mask_again)
-    assert not torch.equal(image, batches[5][0])
-    assert image.shape == (3, 3, 64, 64)
-    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    options = {"device": torch.device("cpu")} if kind is DeviceBatches else {}
+
+    def batches(rank: int = 0, world: int = 1) -> HostBatches | DeviceBatches:
+        return kind(loaded, 6, (64, 96), (0.1, 0.3), 7, rank, world, **options)
+
+    sizes = set()
+    for step in range(6):
+        image, mask = batches()[step]
+        again, mask_again = batches()[step]
+        assert torch.equal(image, again)
+        assert torch.equal(mask, mask_again)
+        crop = mask.shape[-1]
+        sizes.add(crop)
+        assert image.shape == (6, 3, SCALE * crop, SCALE * crop)
+        assert 0 <= image.min() <= image.max() <= 1
+        assert set(mask.unique().tolist()) == {0.0, 1.0}
+        for rank in range(2):
+            part, part_mask = batches(rank, 2)[step]
+            assert torch.equal(part, image[rank::2])
+            assert torch.equal(part_mask, mask[rank::2])
+    assert sizes == {64, 96}
+    assert not torch.equal(batches()[0][0][..., :64, :64], batches()[1][0][..., :64, :64])
+
+
+def test_masks_drawn_on_a_device_are_like_the_others(photos: Path) -> None:
+    """Areas in the wanted range for most, holes in one piece or few, not one shape only."""
+    batches = DeviceBatches(load_folder(photos), 64, (256,), (0.1, 0.5), 0, device=torch.device("cpu"))
+    masks = batches[0][1]
+    area = masks.mean((1, 2, 3))
+    assert ((area > 0.05) & (area < 0.6)).float().mean() > 0.9
+    assert 0.15 < area.mean() < 0.45
+    assert area.std() > 0.05
+    borders = (masks[..., 1:] != masks[..., :-1]).float().mean()
+    assert borders < 0.03
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path: Path) -> None:
     trainer = Trainer(TINY, tmp_path)
     before = {k: v.clone() for k, v in trainer.model.named_parameters()}
-    image = torch.rand(2, 3, 64, 64)
+    image = torch.rand(2, 3, 128, 128)
     image[0, 0, 0, 0] = float("nan")
     trainer.train_step(image, torch.ones(2, 1, 64, 64).triu())
     for key, value in trainer.model.named_parameters():
@@ -212,6 +239,142 @@ def test_match_targets_and_rank() -> None:
     assert match_rank(torch.tensor([[3]]), rows, corrupted, target) == 0
 
 
+def test_supervised_rows_are_corrupted_and_even() -> None:
+    corrupted = torch.zeros(3, 400, dtype=torch.bool)
+    corrupted[0, 100:350] = True
+    corrupted[1, 5:15] = True
+    rows = supervised_rows(corrupted, 3)
+    assert corrupted[0][rows[0]].all()
+    assert corrupted[1][rows[1]].all()
+    assert set(rows[1].tolist()) == set(range(5, 15))
+    assert len(set(rows[0].tolist())) == 96
+    assert rows[0].diff().min() >= 2
+    assert rows[0].diff().max() <= 3
+    assert set(supervised_rows(corrupted, 4)[0].tolist()) != set(rows[0].tolist())
+
+
+def test_losses_are_per_picture_and_see_the_hole_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    true, mask = torch.rand(2, 3, 64, 64, generator=generator), torch.zeros(2, 1, 64, 64)
+    mask[0, :, 16:40, 20:50] = 1
+    mask[1, :, :32] = 1
+    wrong = true + 0.5 * torch.rand(2, 3, 64, 64, generator=generator) * mask
+    for loss in (hole_l1, frequency_loss):
+        both = loss(wrong, true, mask)
+        assert both.shape == (2,)
+        for i in range(2):
+            torch.testing.assert_close(loss(wrong[i : i + 1], true[i : i + 1], mask[i : i + 1])[0], both[i])
+        assert (loss(true, true, mask) == 0).all()
+    blurred = true * (1 - mask) + mask * torch.nn.functional.avg_pool2d(true, 5, 1, 2)
+    shifted = true * (1 - mask) + mask * true.roll(16, 3)
+    assert (frequency_loss(blurred, true, mask) > 1.3 * frequency_loss(shifted, true, mask)).all()
+
+
+def test_the_discriminator_learns_and_resumes(photos: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        TINY, steps=6, adversarial_weight=0.1, feature_weight=0.1, frequency_weight=0.1, adversarial_start=2
+    )
+    whole = run(config, photos, tmp_path / "whole", log_every=1)
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert "adversarial" not in rows[1]
+    assert rows[5]["adversarial"] > 0
+    assert rows[5]["discriminator"] > 0
+    run(dataclasses.replace(config, steps=4), photos, tmp_path / "parts")
+    # The schedule of the first four steps depends on how many there are in all; weights must still come from there.
+    resumed = run(config, photos, tmp_path / "parts")
+    assert resumed.judge is not None
+    trainer = Trainer(config, tmp_path / "parts")
+    assert trainer.resume()
+    assert trainer.judge is not None
+    assert_equal_states(resumed.judge.state_dict(), trainer.judge.state_dict())
+    assert whole.judge is not None
+    assert any(
+        not torch.equal(a, b) for a, b in zip(whole.judge.parameters(), trainer.judge.parameters(), strict=True)
+    )
+
+
+TWO = """
+import dataclasses, sys
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[3])
+from test_train import TINY
+from rethined.train import loop
+config = dataclasses.replace(TINY, batch_size=4, half=False, steps=3, clip=1e9)
+kept = []
+step = torch.optim.Adam.step
+def keep(self, *rest, **options):
+    kept.append([p.grad.clone() for group in self.param_groups for p in group["params"]])
+    return step(self, *rest, **options)
+torch.optim.Adam.step = keep
+trainer = loop.train(config, Path(sys.argv[1]), Path(sys.argv[2]))
+if trainer.accelerator.is_main_process:
+    statistics = {k: v for k, v in trainer.model.state_dict().items() if "running" in k}
+    torch.save((kept[0], statistics, trainer.accelerator.num_processes), sys.argv[2] + "/kept.pt")
+"""
+
+
+def test_two_processes_are_one_with_twice_the_pictures(photos: Path, tmp_path: Path) -> None:
+    """Gradients of the first step, and the statistics of batch norms, within float error; real processes."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    results = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        # Accelerate's own launcher starts several processes on GPUs only; torchrun is what it calls there.
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        command = [*launch, str(script), str(photos), str(out), str(Path(__file__).parent)]
+        environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
+        assert done.returncode == 0, done.stderr
+        results.append(torch.load(out / "kept.pt", weights_only=True))
+    (one, one_statistics, count), (two, two_statistics, counts) = results
+    assert (count, counts) == (1, 2)
+    whole, other = (torch.cat([gradient.flatten() for gradient in part]) for part in (one, two))
+    assert whole.norm() > 0.01
+    assert (whole - other).norm() <= 1e-3 * whole.norm()
+    for a, b in zip(one, two, strict=True):  # where a gradient is next to nothing, sums in another order show
+        assert (a - b).norm() <= 2e-2 * a.norm() + 1e-5 * whole.norm()
+    for name, value in one_statistics.items():
+        torch.testing.assert_close(two_statistics[name], value, rtol=2e-2, atol=2e-3)
+
+
+def test_a_run_of_another_recipe_is_refused(photos: Path, tmp_path: Path) -> None:
+    run(dataclasses.replace(TINY, steps=1), photos, tmp_path)
+    with pytest.raises(InputError, match="another seed"):
+        run(dataclasses.replace(TINY, seed=5), photos, tmp_path)
+
+
+def test_a_run_starts_from_what_fits(photos: Path, tmp_path: Path) -> None:
+    first = run(dataclasses.replace(TINY, steps=1), photos, tmp_path / "first")
+    wider = dataclasses.replace(TINY.model, key_dim=8)
+    second = run(
+        dataclasses.replace(TINY, model=wider),
+        photos,
+        tmp_path / "second",
+        init=tmp_path / "first" / "best.safetensors",
+        time_limit=0,
+    )
+    a, b = first.ema.state_dict(), second.model.state_dict()
+    assert torch.equal(a["coarse.head.weight"], b["coarse.head.weight"])
+    assert a["patch_match.pixels.weight"].shape != b["patch_match.pixels.weight"].shape
+    with pytest.raises(InputError, match="cannot be read"):
+        run(TINY, photos, tmp_path / "third", init=tmp_path / "nothing")
+
+
+def test_samples_and_logs_are_kept(photos: Path, tmp_path: Path) -> None:
+    run(dataclasses.replace(TINY, steps=2), photos, tmp_path, val=photos, validate_every=2, log_every=1)
+    sheets = sorted((tmp_path / "samples").glob("*.png"))
+    assert [sheet.name for sheet in sheets] == ["0000002.png"]
+    assert cv2.imread(str(sheets[0])).std() > 10
+    assert list((tmp_path / "tensorboard").iterdir())
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    val = next(row["val"] for row in rows if "val" in row)
+    assert 0 < val["full"] < 2
+    assert 0 <= val["best1%"] <= 1
+    assert all(0 <= row["waiting"] <= 1 for row in rows if "waiting" in row)
+
+
 def test_the_paper_recipe_is_section_5_1() -> None:
     paper = RECIPES["paper"]
     assert (paper.steps, paper.batch_size, paper.learning_rate, paper.decay) == (600_000, 128, 1e-3, 1.0)
@@ -245,7 +408,7 @@ def test_bad_data(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.jpg"):
         load_folder(tmp_path)
     with pytest.raises(InputError, match="multiple"):
-        train(dataclasses.replace(TINY, crop=65), tmp_path, tmp_path / "out")
+        train(dataclasses.replace(TINY, crops=(64, 65)), tmp_path, tmp_path / "out")
 
 
 def test_command_line_trains_validates_and_exports(photos: Path, tmp_path: Path) -> None:

@@ -21,16 +21,19 @@ def scene(height: int, width: int, scale: int, seed: int, coverage: tuple[float,
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize(
-    ("overlap", "k", "scale"), [(True, 1, 4), (True, 3, 2), (False, 2, 3), (True, 1, 1), (True, 1, 7)]
+    ("overlap", "k", "scale", "band"),
+    [(True, 1, 4, 4), (True, 3, 2, 1), (False, 2, 3, 4), (True, 1, 1, 4), (True, 1, 7, 4), (True, 2, 3, 1)],
 )
-def test_fill_is_the_reference_within_one_grey_level(overlap: bool, k: int, scale: int, dtype: type) -> None:
+def test_fill_is_the_reference_within_one_grey_level(
+    overlap: bool, k: int, scale: int, band: int, dtype: type
+) -> None:
     import dataclasses
 
     from test_model import random_attention
 
     from rethined.config import DEFAULT
     from rethined.model.patch_match import corrupted_patches
-    from rethined.model.pipeline import downsample
+    from rethined.model.pipeline import downsample, fine_detail
     from rethined.model.upscale import upscale
 
     height, width = 40, 56
@@ -39,20 +42,21 @@ def test_fill_is_the_reference_within_one_grey_level(overlap: bool, k: int, scal
     image = image.astype(dtype) * (peak // 255)
     tensor = torch.from_numpy(image.astype(np.float32) / peak).permute(2, 0, 1)[None]
     hole = torch.from_numpy(mask)[None, None].float()
-    low, low_mask = downsample(tensor, hole, scale)
-    bad = corrupted_patches(low_mask, 8)
+    small, small_mask = downsample(tensor, hole, scale)
+    detail = fine_detail(tensor, hole, scale, 8)
+    bad = corrupted_patches(small_mask, 8)
     attention = random_attention(bad, k)
-    noise = torch.from_numpy(rng.random((1, 3, height, width), np.float32))
-    refined = low + low_mask * noise
-    config = dataclasses.replace(DEFAULT, overlap=overlap)
-    want = upscale(config, tensor, hole, low, refined, attention)[0].permute(1, 2, 0).numpy() * peak
+    low = torch.from_numpy(rng.random((1, 3, height // band, width // band), np.float32))
+    config = dataclasses.replace(DEFAULT, overlap=overlap, band=band)
+    want = upscale(config, tensor, hole, small_mask, low, attention)[0].permute(1, 2, 0).numpy() * peak
 
     for threads in (1, 2):
         upscaler = Upscaler(threads)
-        small, holes, together = upscaler.shrink(image, mask, scale, (height, width))
-        np.testing.assert_array_equal(holes, low_mask.numpy())
-        np.testing.assert_allclose(small, low.numpy(), atol=1e-5)
-        np.testing.assert_array_equal(together.reshape(height, width, 3), small[0].transpose(1, 2, 0))
+        got_small = upscaler.shrink(image, mask, scale, (height, width), 8)
+        np.testing.assert_array_equal(got_small.mask, small_mask.numpy())
+        np.testing.assert_allclose(got_small.image, small.numpy(), atol=1e-5)
+        known = ~bad[0].numpy().reshape(height // 8, width // 8)
+        np.testing.assert_allclose(got_small.detail[0][:, known], detail[0].numpy()[:, known], atol=1e-5)
         heard = contributions(
             attention.source[0].numpy().astype(np.int32),
             attention.weight[0].numpy(),
@@ -61,7 +65,7 @@ def test_fill_is_the_reference_within_one_grey_level(overlap: bool, k: int, scal
             overlap,
         )
         got = image.copy()
-        upscaler.fill(got, mask, together, refined[0].numpy(), heard, patch_size=8, scale=scale, overlap=overlap)
+        upscaler.fill(got, mask, low[0].numpy(), heard, patch_size=8, band=band, scale=scale, overlap=overlap)
         # Rounding alone, and of 16 bits what float32 sums lose; one grey level is allowed.
         assert np.abs(got.astype(float) - want).max() <= (0.51 if dtype is np.uint8 else 1)
         np.testing.assert_array_equal(got[~mask], image[~mask])

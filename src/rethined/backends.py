@@ -16,8 +16,8 @@ from rethined.errors import BackendError, WeightsError
 class CoreOutput(NamedTuple):
     """What the core says of a low-resolution image."""
 
-    refined: NDArray[np.float32]
-    """(1, 3, h, w) in [0, 1], give or take; known pixels as they came."""
+    low: NDArray[np.float32]
+    """(1, 3, h / band, w / band) in [0, 1], give or take: what is not copied. Known cells are their true means."""
     source: NDArray[np.int32]
     """(N, k): for every patch, in reading order, the patches it copies."""
     weight: NDArray[np.float32]
@@ -29,8 +29,13 @@ class Backend(Protocol):
 
     config: ModelConfig
 
-    def run(self, image: NDArray[np.float32], mask: NDArray[np.float32]) -> CoreOutput:
-        """`image` (1, 3, h, w) in [0, 1], `mask` (1, 1, h, w), 1 = hole; h and w multiples of `config.stride`."""
+    def run(
+        self, image: NDArray[np.float32], mask: NDArray[np.float32], detail: NDArray[np.float32] | None
+    ) -> CoreOutput:
+        """`image` (1, 3, h, w) in [0, 1], `mask` (1, 1, h, w), 1 = hole; h and w multiples of `config.stride`.
+
+        `detail` (1, 6, h / P, w / P) if `config.detail`, else None: see `rethined.upscale.Small`.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -79,12 +84,15 @@ class OnnxBackend:
             "threads": threads,
         }
 
-    def run(self, image: NDArray[np.float32], mask: NDArray[np.float32]) -> CoreOutput:
+    def run(
+        self, image: NDArray[np.float32], mask: NDArray[np.float32], detail: NDArray[np.float32] | None
+    ) -> CoreOutput:
+        feeds = {"image": image, "mask": mask} | ({} if detail is None else {"detail": detail})
         try:
-            refined, source, weight = self._session.run(None, {"image": image, "mask": mask})
+            low, source, weight = self._session.run(None, feeds)
         except RuntimeError as error:
             raise BackendError(f"ONNX Runtime could not run the model: {str(error).splitlines()[0]}") from error
-        return CoreOutput(refined, source, weight)
+        return CoreOutput(low, source, weight)
 
     def describe(self) -> dict[str, Any]:
         return dict(self._facts)

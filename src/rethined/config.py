@@ -9,7 +9,7 @@ from typing import Any
 
 from rethined.errors import WeightsError
 
-VERSION = 1
+VERSION = 2
 """Format of the JSON below; a file with a higher number was written by a newer rethined."""
 
 
@@ -29,33 +29,36 @@ class ModelConfig:
     """Blocks of the coarse network at each of these strides, in the encoder and again in the decoder."""
     branches: int = 1
     """Over-parameterised branches of every convolution while training (3.5)."""
-    key_dim: int = 16
+    key_dim: int = 32
     """Width d_k of queries and keys (Eq. 1)."""
     feature_conditioning: bool = True
     """Whether queries and keys also see the network's features of stride P, not only pixels (3.3)."""
-    agreement: int = 3
-    """Side of the neighbourhood over which pixel distances at equal offsets are averaged; 1 is none."""
+    diffusion: bool = True
+    """Whether the query of a corrupted patch starts as what the keys around the hole diffuse to there."""
+    detail: bool = True
+    """Whether queries and keys also see how much detail full resolution holds above the low-resolution grid."""
+    agreement: bool = True
+    """Whether pixel distances also compare the means of the eight patches around."""
     pixel_distance: float = 2.0
     """Weight in the scores of the plain squared distance between pixels (2 x 2 means a patch); 0 is none."""
-    border_cost: float = 5.0
+    border_cost: float = 1.0
     """What a known patch loses in the scores for touching a corrupted one: its window could not be copied whole, and
     tiles would show (with `pixel_distance` only)."""
     top_k: int = 1
     """Known patches mixed into each corrupted one; 0 is a softmax over all of them (the paper, Eq. 1)."""
     overlap: bool = True
     """Whether patches are mixed through windows twice their side (False: hard tiles, the paper)."""
-    sigma: float | None = 2.0
-    """Gaussian, in low-resolution pixels, below which the coarse result is kept; None mixes whole patches (Eq. 2)."""
-    coherence_depth: int = 1
-    """Blocks of the coherence layer, which corrects what is smooth; 0 is one 3x3 convolution (the paper, 3.3)."""
+    band: int = 4
+    """Side, in low-resolution pixels, of the cells that the network draws; all that is finer is copied. 1: it draws
+    the whole low-resolution image, patches are mixed into that (Eq. 2), and a coherence layer follows (the paper)."""
 
     def __post_init__(self) -> None:
         if len(self.widths) != len(self.depths):
             raise ValueError(f"widths has {len(self.widths)} entries but depths has {len(self.depths)}")
         if self.patch_size not in [4 * 2**i for i in range(len(self.widths))]:
             raise ValueError(f"patch_size {self.patch_size} is not one of the network's strides")
-        if self.agreement % 2 != 1:
-            raise ValueError(f"agreement {self.agreement} is not odd")
+        if self.band not in (1, 4):
+            raise ValueError(f"band {self.band} is neither 1 nor 4")
 
     @property
     def stride(self) -> int:
@@ -80,8 +83,9 @@ class ModelConfig:
                 "the weights carry no readable rethined config; use a file exported by rethined"
             ) from error
         if version != VERSION:
+            remedy = "upgrade rethined" if version > VERSION else "export the weights again with this rethined"
             raise WeightsError(
-                f"the weights have config version {version}, this rethined reads version {VERSION}; upgrade rethined"
+                f"the weights have config version {version}, this rethined reads version {VERSION}; {remedy}"
             )
         try:
             fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
@@ -96,12 +100,13 @@ DEFAULT = ModelConfig()
 PAPER = ModelConfig(
     branches=4,
     key_dim=64,
-    agreement=1,
+    diffusion=False,
+    detail=False,
+    agreement=False,
     pixel_distance=0.0,
     top_k=0,
     overlap=False,
-    sigma=None,
-    coherence_depth=0,
+    band=1,
 )
 """The paper's own choices wherever it states them: tiles, softmax mixing, split at the low-resolution Nyquist."""
 

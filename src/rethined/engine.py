@@ -141,9 +141,9 @@ class Engine:
         side = config.patch_size
         scale, h, w = plan(mask.shape[0], mask.shape[1], config.stride)
         mask = np.ascontiguousarray(mask)
-        low, holes, together = self._upscaler.shrink(result, mask, scale, (h, w))
+        small, holes, detail = self._upscaler.shrink(result, mask, scale, (h, w), side)
         lap("shrink")
-        refined, source, weight = self._backend.run(low, holes)
+        low, source, weight = self._backend.run(small, holes, detail if config.detail else None)
         lap("core")
         strips = holes.reshape(h // side, side, w).max(1)  # whole rows first: ten times as fast as both axes at once
         corrupted = strips.reshape(-1, side).max(1) > 0
@@ -156,7 +156,7 @@ class Engine:
         heard = contributions(source, weight, corrupted, w // side, config.overlap)
         lap("sources")
         self._upscaler.fill(
-            result, mask, together, refined[0], heard, patch_size=side, scale=scale, overlap=config.overlap
+            result, mask, low[0], heard, patch_size=side, band=config.band, scale=scale, overlap=config.overlap
         )
         lap("upscale")
         return result

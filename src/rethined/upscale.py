@@ -1,8 +1,8 @@
 """Attention upscaling (3.4), Eq. 3-4 in place: compiled loops over the corrupted patches only.
 
 Nothing of full size is ever made: no high-frequency image, no blurred image, no patches, no floats. A corrupted
-patch is  sum_j A_ij X_j + up(R - sum_j A_ij L_j)  with X the photo, L and R the low-resolution image and its
-refinement; the bracket is a low-resolution picture, computed once. `rethined.model.upscale` is the same in plain
+patch is  sum_j A_ij X_j + up(L - sum_j A_ij L_j)  with X the photo and L the low band that the core returns; the
+bracket is a small picture, computed once. `rethined.model.upscale` is the same in plain
 PyTorch.
 """
 
@@ -89,14 +89,13 @@ def _contributions(rows, source, weight, corrupted, columns, index, heard):  # t
 
 
 @_compiled()
-def _correct(refined, mixed, rows, side, columns, peak, correction):  # type: ignore[no-untyped-def]
-    """In the patches `rows`: refined (3, h, w) - mixed (h, w * 3), times `peak`, into `correction` (h, w * 3)."""
+def _correct(low, mixed, rows, side, columns, peak, correction):  # type: ignore[no-untyped-def]
+    """In the patches `rows`, of `side` cells: low - mixed, times `peak`, into `correction`; all (h, w * 3)."""
     for r in range(len(rows)):
         top, left = rows[r] // columns * side, rows[r] % columns * side
         for y in range(top, top + side):
-            for x in range(left, left + side):
-                for c in range(3):
-                    correction[y, 3 * x + c] = (refined[c, y, x] - mixed[y, 3 * x + c]) * peak
+            for x in range(left * 3, (left + side) * 3):
+                correction[y, x] = (low[y, x] - mixed[y, x]) * peak
 
 
 @_compiled()
@@ -105,8 +104,8 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
 
     That is safe because sources lie in known patches, which are never written. `mask` (H, W); `index`, `weight`
     (R, E, k); `vertical` (3, S) and `horizontal` (3, 3 S) ramps, S the patch's side; `correction` (h, w * 3), already
-    in the target's units; `half` is added before truncation, `peak` the largest value. A `half` of 0 says that there
-    is no correction: the low-resolution image itself is being mixed.
+    in the target's units, `scale` target pixels a cell; `half` is added before truncation, `peak` the largest value.
+    A `half` of 0 says that there is no correction: the low band itself is being mixed.
     """
     height, width = mask.shape
     side = vertical.shape[1]
@@ -227,42 +226,77 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
 
 
 @_compiled()
-def _shrink(image, mask, scale, small, flat, holes, first, last, gain):  # type: ignore[no-untyped-def]
+def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain):  # type: ignore[no-untyped-def]
     """Low-resolution rows `first` to `last` of an image (H, W * 3) and mask (H, W), into (3, h, w) and (h, w).
 
-    `flat` (h, w * 3) is the same small image with its channels together, as the copying loops want it.
-
     Boxes of scale x scale: the mean of the image, zero where any pixel is a hole or beyond the border; hole 1 there.
-    Images come in as zeros and holes as ones, so that what lies beyond the border is left alone.
+    Images come in as zeros and holes as ones, so that what lies beyond the border is left alone. `energy`
+    (6, h, w / side), zeros, gets the sums along each row of a patch of the squares that `fine_detail` averages.
     """
     height, width = mask.shape
     sums = np.empty(width * 3, np.uint32)
+    upper = np.empty(width * 3, np.uint32)  # of the box's first half of rows
+    most = np.empty(width * 3, np.uint32)  # of all but as many: the middle row of an odd box is in neither half
     anywhere = np.empty(width, np.uint8)
+    half = scale // 2
+    share = gain * np.float32(scale) / np.float32(max(2 * half, 1))
+    left = np.empty(3, np.uint32)
+    right = np.empty(3, np.uint32)
+    middle = np.empty(3, np.uint32)
+    above = np.empty(3, np.uint32)
+    before = np.empty(3, np.uint32)
     for y in range(first, last):
         if (y + 1) * scale > height:
             continue
         sums[:] = 0
         anywhere[:] = 0
-        for row in range(y * scale, (y + 1) * scale):
-            line, known = image[row], mask[row]
+        for row in range(scale):
+            line, known = image[y * scale + row], mask[y * scale + row]
             for t in range(width * 3):
                 sums[t] += line[t]
             for t in range(width):
                 anywhere[t] |= known[t]
+            if row + 1 == half:
+                upper[:] = sums
+            if row + 1 == scale - half:
+                most[:] = sums
         whole = width // scale
         for x in range(whole):
             hole = np.uint8(0)
-            red = green = blue = np.uint32(0)
-            for t in range(x * scale, (x + 1) * scale):
+            begin = x * scale
+            for t in range(begin, begin + scale):
                 hole |= anywhere[t]
-                red += sums[3 * t]
-                green += sums[3 * t + 1]
-                blue += sums[3 * t + 2]
-            here = np.float32(0) if hole else gain
-            holes[y, x] = np.float32(1) if hole else np.float32(0)
-            flat[y, 3 * x] = small[0, y, x] = np.float32(red) * here
-            flat[y, 3 * x + 1] = small[1, y, x] = np.float32(green) * here
-            flat[y, 3 * x + 2] = small[2, y, x] = np.float32(blue) * here
+            if hole:
+                continue
+            holes[y, x] = np.float32(0)
+            left[:] = 0
+            middle[:] = 0
+            right[:] = 0
+            for t in range(begin, begin + half):
+                for c in range(3):
+                    left[c] += sums[3 * t + c]
+            for t in range(begin + half, begin + scale - half):
+                for c in range(3):
+                    middle[c] += sums[3 * t + c]
+            for t in range(begin + scale - half, begin + scale):
+                for c in range(3):
+                    right[c] += sums[3 * t + c]
+            for c in range(3):
+                small[c, y, x] = np.float32(left[c] + middle[c] + right[c]) * gain
+            if half == 0:
+                continue
+            above[:] = 0
+            before[:] = 0
+            for t in range(begin, begin + scale):
+                for c in range(3):
+                    above[c] += upper[3 * t + c]
+                    before[c] += most[3 * t + c]
+            for c in range(3):
+                total = left[c] + middle[c] + right[c]
+                across = (np.float32(left[c]) - np.float32(right[c])) * share
+                down = (np.float32(above[c]) - np.float32(total - before[c])) * share
+                energy[c, y, x // side] += across * across
+                energy[3 + c, y, x // side] += down * down
 
 
 class Small(NamedTuple):
@@ -272,8 +306,8 @@ class Small(NamedTuple):
     """(1, 3, h, w) in [0, 1]."""
     mask: NDArray[np.float32]
     """(1, 1, h, w), 1 = hole."""
-    together: NDArray[np.float32]
-    """`image` again, as (h, w * 3)."""
+    detail: NDArray[np.float32]
+    """(1, 6, h / P, w / P): what `rethined.model.pipeline.fine_detail` says of patches without a hole."""
 
 
 class Upscaler:
@@ -293,48 +327,52 @@ class Upscaler:
         for future in futures:
             future.result()
 
-    def shrink(self, image: NDArray[Any], mask: NDArray[np.bool_], scale: int, grid: tuple[int, int]) -> Small:
+    def shrink(
+        self, image: NDArray[Any], mask: NDArray[np.bool_], scale: int, grid: tuple[int, int], patch_size: int
+    ) -> Small:
         """3.1: `image` (H, W, 3) and `mask` (H, W), True = hole, to a `grid` (h, w)."""
         height, width = mask.shape
-        small = np.zeros((3, *grid), np.float32)
+        h, w = grid
+        small = np.zeros((3, h, w), np.float32)
         holes = np.ones(grid, np.float32)
-        together = np.zeros((grid[0], grid[1] * 3), np.float32)
+        energy = np.zeros((6, h, w // patch_size), np.float32)
         flat, bits = image.reshape(height, width * 3), mask.view(np.uint8)
         gain = np.float32(1 / (scale * scale * np.iinfo(image.dtype).max))
-        rows = min(grid[0], -(-height // scale))
-        self._spread(lambda a, b: _shrink(flat, bits, scale, small, together, holes, a, b, gain), rows)
-        return Small(small[None], holes[None, None], together)
+        rows = min(h, -(-height // scale))
+        self._spread(lambda a, b: _shrink(flat, bits, scale, patch_size, small, holes, energy, a, b, gain), rows)
+        detail = np.sqrt(energy.reshape(6, h // patch_size, patch_size, -1).sum(2) / np.float32(patch_size**2))
+        return Small(small[None], holes[None, None], detail[None])
 
     def fill(
         self,
         target: NDArray[Any],
         mask: NDArray[np.bool_],
         low: NDArray[np.float32],
-        refined: NDArray[np.float32],
         heard: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
         *,
         patch_size: int,
+        band: int,
         scale: int,
         overlap: bool,
     ) -> None:
         """3.4: write the holes of `target` (H, W, 3), C-contiguous, in place; every other pixel stays.
 
-        `low` (h, w * 3) is `Small.together`, `refined` (3, h, w), both in [0, 1]; `heard` from `contributions`.
+        `low` (3, h / band, w / band) in [0, 1] from the core; `heard` from `contributions`.
         """
-        rows = heard[0]
-        _, h, w = refined.shape
-        columns = w // patch_size
+        height, width = mask.shape
+        h, w = low.shape[1:]
+        side = patch_size // band
+        together = np.ascontiguousarray(low.transpose(1, 2, 0)).reshape(h, w * 3)
         peak = float(np.iinfo(target.dtype).max)
 
-        # R - sum_j A_ij L_j is the same mixture at low resolution: the same loop, at scale 1, without rounding.
-        mixed = low.copy()
+        # L - sum_j A_ij L_j is the same mixture of the low band: the same loop, without rounding.
+        mixed = together.copy()
         correction = np.zeros_like(mixed)
-        self._mix(mixed, np.ones((h, w), np.bool_), heard, correction, patch_size, 1, overlap, 0.0, np.inf)
-        _correct(refined, mixed, rows, patch_size, columns, np.float32(peak), correction)
+        self._mix(mixed, np.ones((h, w), np.bool_), heard, correction, side, 1, overlap, 0.0, np.inf)
+        _correct(together, mixed, heard[0], side, w // side, np.float32(peak), correction)
 
-        height, width = mask.shape
         flat = target.reshape(height, width * 3)
-        self._mix(flat, mask, heard, correction, patch_size, scale, overlap, 0.5, peak)
+        self._mix(flat, mask, heard, correction, side, scale * band, overlap, 0.5, peak)
 
     def _mix(
         self,
@@ -342,15 +380,15 @@ class Upscaler:
         mask: NDArray[np.bool_],
         heard: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
         correction: NDArray[np.float32],
-        patch_size: int,
+        side: int,
         scale: int,
         overlap: bool,
         half: float,
         peak: float,
     ) -> None:
         rows, index, weight = heard
-        columns = correction.shape[1] // 3 // patch_size
-        vertical = ramps(patch_size * scale, overlap)
+        columns = correction.shape[1] // 3 // side
+        vertical = ramps(side * scale, overlap)
         horizontal = np.repeat(vertical, 3, axis=1)
         add, top = np.float32(half), np.float32(peak)
         self._spread(

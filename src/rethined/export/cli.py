@@ -38,6 +38,6 @@ def export(
     difference = export_core(model, output, training)
     typer.echo(
         f"{output}: {output.stat().st_size / 1e6:.1f} MB, largest difference to PyTorch "
-        f"{difference['refined']:.1e} of white, sources {'equal' if not difference['source'] else 'differ'}"
+        f"{difference['low']:.1e} of white, sources {'equal' if not difference['source'] else 'differ'}"
     )
     return 0

@@ -25,6 +25,7 @@ from rethined.model.pipeline import Core
 
 LICENCE = "Apache-2.0"
 CHECKED_SIZES = ((256, 256), (512, 512), (416, 640), (64, 32))
+INPUTS = ("image", "mask", "detail")
 TOLERANCE = 1e-4
 """Largest difference to PyTorch, of values in [0, 1]: float32 sums in another order, far below one grey level."""
 
@@ -57,7 +58,7 @@ def export_core(model: Rethined, out: Path, metadata: dict[str, str]) -> dict[st
     """
     data = to_onnx(model, metadata)
     difference = compare(model, data)
-    if difference["refined"] > TOLERANCE or difference["source"] > 0:
+    if difference["low"] > TOLERANCE or difference["source"] > 0:
         raise BackendError(f"the ONNX core disagrees with PyTorch ({difference}); nothing is written")
     checksum = f"{hashlib.sha256(data).hexdigest()}  {out.name}\n".encode()
     write_atomic(out, data, overwrite=True)
@@ -66,27 +67,29 @@ def export_core(model: Rethined, out: Path, metadata: dict[str, str]) -> dict[st
 
 
 def to_onnx(model: Rethined, metadata: dict[str, str]) -> bytes:
-    """The core of `model` as an ONNX file: inputs `image`, `mask`; outputs `refined`, `source`, `weight` (`Core`)."""
+    """The core of `model` as an ONNX file: inputs `image`, `mask` and, if the model has it, `detail`; outputs `low`,
+    `source`, `weight` (`Core`)."""
     import onnx
 
     core = Core(model).eval()
-    stride = model.config.stride
-    image, mask = sample(256, 256, 0)
-    dimensions = {
-        2: stride * torch.export.Dim("rows", min=1, max=1024),
-        3: stride * torch.export.Dim("columns", min=1, max=1024),
-    }
+    stride, side = model.config.stride, model.config.patch_size
+    rows, columns = torch.export.Dim("rows", min=1, max=1024), torch.export.Dim("columns", min=1, max=1024)
+    inputs = sample(model.config, 256, 256, 0)
+    # Sides are multiples of the stride, and the detail's those of as many patches.
+    patches = stride // side
+    units = (stride, stride, patches)[: len(inputs)]
+    dimensions = tuple({2: unit * rows, 3: unit * columns} for unit in units)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
             core,
-            (image, mask),
+            inputs,
             dynamo=True,
-            dynamic_shapes=(dimensions, dimensions),
+            dynamic_shapes=dimensions,
             opset_version=18,
-            input_names=["image", "mask"],
-            output_names=["refined", "source", "weight"],
+            input_names=list(INPUTS[: len(inputs)]),
+            output_names=["low", "source", "weight"],
             optimize=True,
             verbose=False,
         )
@@ -94,8 +97,12 @@ def to_onnx(model: Rethined, metadata: dict[str, str]) -> bytes:
     proto = program.model_proto
     for tensor in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
         for dimension in tensor.type.tensor_type.shape.dim:
-            if dimension.dim_param.startswith(f"{stride}*"):
-                dimension.dim_param = "height" if dimension.dim_param.endswith("rows") else "width"
+            name = "height" if dimension.dim_param.endswith("rows") else "width"
+            if dimension.dim_param == f"{stride}*{'rows' if name == 'height' else 'columns'}":
+                dimension.dim_param = name
+            elif dimension.dim_param.endswith(("*rows", "*columns")):
+                unit = stride // int(dimension.dim_param.split("*")[0])
+                dimension.dim_param = f"{name}/{unit}"
     for node in proto.graph.node:  # the exporter's notes on where each node came from: half of the file
         del node.metadata_props[:]
         node.doc_string = ""
@@ -111,6 +118,11 @@ def to_onnx(model: Rethined, metadata: dict[str, str]) -> bytes:
             {
                 "image": "(1, 3, height, width) float32 RGB in [0, 1]",
                 "mask": "(1, 1, height, width) float32, 1 = hole, 0 = known",
+                "detail": f"(1, 6, height/{side}, width/{side}) float32, root mean square over a patch of half the "
+                "difference between the halves of each low-resolution pixel's box: left less right for R, G, B, then "
+                "upper less lower; zeros where the image was not reduced"
+                if model.config.detail
+                else None,
                 "multiple_of": stride,
             }
         ),
@@ -127,36 +139,39 @@ def count_macs(model: Rethined, side: int = 512) -> int:
 
     core = Core(model).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        core(*sample(side, side, 0))
+        core(*sample(model.config, side, side, 0))
     return int(counter.get_total_flops()) // 2
 
 
-def sample(height: int, width: int, seed: int) -> tuple[Tensor, Tensor]:
-    """A smooth random picture (1, 3, h, w) and a mask (1, 1, h, w) with about 20 % hole."""
+def sample(config: ModelConfig, height: int, width: int, seed: int) -> tuple[Tensor, ...]:
+    """The core's inputs: a smooth random picture (1, 3, h, w), a mask (1, 1, h, w) with about 20 % hole, detail."""
     rng = np.random.default_rng(seed)
     picture = torch.from_numpy(rng.random((1, 3, max(2, height // 8), max(2, width // 8)), np.float32))
     picture = torch.nn.functional.interpolate(picture, (height, width), mode="bicubic").clamp(0, 1)
     mask = torch.from_numpy(free_form(height, width, rng, coverage=(0.15, 0.25)))[None, None].float()
-    return picture, mask
+    if not config.detail:
+        return picture, mask
+    side = config.patch_size
+    return picture, mask, torch.from_numpy(rng.random((1, 6, height // side, width // side), np.float32)) / 10
 
 
 def compare(model: Rethined, data: bytes) -> dict[str, float]:
     """Largest differences between the exported core and PyTorch over several sizes.
 
-    `refined` is in units of the image's range; `source` is the share of patches that copy from elsewhere *and* are
+    `low` is in units of the image's range; `source` is the share of patches that copy from elsewhere *and* are
     scored differently: two equally good patches may change places in the last bit.
     """
     import onnxruntime as ort
 
     core = Core(model).eval()
     session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
-    worst = {"refined": 0.0, "source": 0.0, "weight": 0.0}
+    worst = {"low": 0.0, "source": 0.0, "weight": 0.0}
     for index, (height, width) in enumerate(CHECKED_SIZES):
-        image, mask = sample(height, width, index)
-        got = session.run(None, {"image": image.numpy(), "mask": mask.numpy()})
+        inputs = sample(model.config, height, width, index)
+        got = session.run(None, {name: value.numpy() for name, value in zip(INPUTS, inputs, strict=False)})
         with torch.no_grad():
-            want = [value.numpy() for value in core(image, mask)]
+            want = [value.numpy() for value in core(*inputs)]
         worst["source"] = max(worst["source"], float((got[1] != want[1]).mean()))
-        worst["refined"] = max(worst["refined"], float(np.abs(got[0] - want[0]).max()))
+        worst["low"] = max(worst["low"], float(np.abs(got[0] - want[0]).max()))
         worst["weight"] = max(worst["weight"], float(np.abs(got[2] - want[2]).max()))
     return worst

@@ -75,8 +75,9 @@ class Lpips(nn.Module):
         """Stays in evaluation mode, so that a parent's `.train()` changes nothing."""
         return super().train(False)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """One map (B, C, h, w) per tap, channels scaled to unit length, of `x` (B, 3, H, W) in [0, 1]."""
+    def features(self, x: Tensor, taps: int | None = None) -> list[Tensor]:
+        """One map (B, C, h, w) per tap, channels scaled to unit length, of `x` (B, 3, H, W) in [0, 1]; the first
+        `taps` only, if given."""
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[-2:]) < SMALLEST:
             raise InputError(f"LPIPS got {tuple(x.shape)}; give (B, 3, H, W) of at least {SMALLEST} pixels a side")
         x = ((2 * x - 1) - self.shift) / self.scale  # type: ignore[operator]  # buffers are typed Tensor | Module
@@ -86,6 +87,8 @@ class Lpips(nn.Module):
             if index in self.taps:
                 # 1e-8 keeps the gradient of dead pixels finite, as in torchmetrics.
                 maps.append(x * torch.rsqrt(x.square().sum(1, keepdim=True) + 1e-8))
+                if len(maps) == taps:
+                    break
         return maps
 
     def tap_maps(self, features_a: Sequence[Tensor], features_b: Sequence[Tensor]) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import cast
 
@@ -16,15 +17,14 @@ STEM = 4
 """The network's first stride: full-resolution convolutions cost most and see least."""
 
 
-def pull_push(image: Tensor, mask: Tensor, levels: int) -> Tensor:
-    """Fill holes by averaging known pixels down a pyramid and interpolating back up (after Gortler et al. 1996).
+def pull_push(image: Tensor, weight: Tensor, levels: int) -> Tensor:
+    """Fill what is not known by averaging down a pyramid and interpolating back up (after Gortler et al. 1996).
 
-    `image` (B, 3, H, W), any value inside the hole; `mask` (B, 1, H, W), 1 = hole; H and W multiples of 2**levels.
-    Known pixels are returned as they came. It has no learned part, no border error, and runs in about a millisecond.
+    `image` (B, C, H, W), any value where nothing is known; `weight` (B, 1, H, W) in [0, 1], how far a cell is known;
+    H and W multiples of 2**levels. Cells of weight 1 are returned as they came. It has no learned part and no border
+    error.
     """
     # Weights saturate at 1 on the way down, so that no level holds numbers too small for fp16.
-    weight = 1 - mask
-    image = image * weight
     pyramid = [(image, weight)]
     for _ in range(levels):
         known = F.avg_pool2d(weight, 2)
@@ -45,6 +45,17 @@ def pull_push(image: Tensor, mask: Tensor, levels: int) -> Tensor:
     return filled
 
 
+def known_means(image: Tensor, mask: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Means of what is known in every `side` x `side` cell of `image` (B, 3, H, W), and how far each counts as known.
+
+    `mask` (B, 1, H, W), 1 = hole. A cell of which a quarter is known counts fully.
+    """
+    if side == 1:
+        return image, 1 - mask
+    known = F.avg_pool2d(1 - mask, side)
+    return F.avg_pool2d(image * (1 - mask), side) / known.clamp(min=1e-3), (known * 4).clamp(max=1)
+
+
 class CoarseNetwork(nn.Module):
     """Encoder-decoder of re-parameterisable blocks with added skips; starts as the pull-push fill exactly.
 
@@ -55,7 +66,8 @@ class CoarseNetwork(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         widths, depths, branches = config.widths, config.depths, config.branches
-        self.levels = len(widths) + 1  # pyramid levels until one cell is one network stride
+        self.band = config.band
+        self.levels = int(math.log2(config.stride // config.band))  # of the pyramid, until a cell is one stride
 
         def stage(width: int, depth: int) -> nn.Sequential:
             return nn.Sequential(*(RepBlock(width, width, branches=branches) for _ in range(depth)))
@@ -65,17 +77,23 @@ class CoarseNetwork(nn.Module):
         self.down = nn.ModuleList(RepBlock(a, b, stride=2, branches=branches) for a, b in pairwise(widths))
         self.up = nn.ModuleList(RepConv(b, a, 1, branches=branches, activation=False) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(stage(w, d) for w, d in zip(widths[:-1], depths[:-1], strict=True))
-        self.head = nn.Conv2d(widths[0], 3 * STEM**2, 1)
+        self.head = nn.Conv2d(widths[0], 3 * (STEM // config.band) ** 2, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(cast(Tensor, self.head.bias))
 
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """`image` (B, 3, H, W) in [0, 1], `mask` (B, 1, H, W), 1 = hole -> composite (B, 3, H, W), decoder features.
+        """`image` (B, 3, H, W) in [0, 1], 0 in the hole; `mask` (B, 1, H, W), 1 = hole.
 
-        Features are listed by stride 4, 8, 16, ...; H and W are multiples of `ModelConfig.stride`.
+        Returns the coarse image (B, 3, H / band, W / band), in which cells without a hole are their true means, and
+        the decoder's features by stride 4, 8, 16, ... H and W are multiples of `ModelConfig.stride`.
         """
-        base = pull_push(image, mask, self.levels)
-        x = self.stem(torch.cat([base - 0.5, mask], 1))
+        means, weight = known_means(image, mask, self.band)
+        base = pull_push(means, weight, self.levels)
+        fill, hole = base, mask
+        if self.band > 1:
+            fill = F.interpolate(base, scale_factor=float(self.band), mode="nearest")
+            hole = F.max_pool2d(mask, self.band)
+        x = self.stem(torch.cat([image + fill * mask - 0.5, mask], 1))
         skips = []
         for i, stage in enumerate(self.encoder):
             x = stage(x if i == 0 else self.down[i - 1](x))
@@ -85,6 +103,7 @@ class CoarseNetwork(nn.Module):
             x = F.interpolate(self.up[i](x), scale_factor=2.0, mode="nearest")
             x = self.decoder[i](F.relu(x + skips[i]))
             features.insert(0, x)
-        residual = F.pixel_shuffle(self.head(x), STEM)
-        coarse = base + residual * mask
-        return coarse, features
+        residual = self.head(x)
+        if self.band < STEM:
+            residual = F.pixel_shuffle(residual, STEM // self.band)
+        return base + residual * hole, features

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rethined.config import ModelConfig
-from rethined.model.blocks import RepBlock
-from rethined.model.coarse import STEM
+from rethined.model.coarse import STEM, pull_push
+
+DETAIL = 6
+"""Channels of `pipeline.fine_detail`."""
 
 
 def patchify(image: Tensor, side: int) -> Tensor:
@@ -131,10 +133,9 @@ def flatten_rows(attention: Attention, rows: Tensor) -> Attention:
 
 
 class NeuralPatchMatch(nn.Module):
-    """Scores every corrupted patch against every known one and refines the coarse image with the best (3.3)."""
+    """Scores every corrupted patch against every known one, and chooses what it copies (3.3)."""
 
     windows: Tensor
-    gaussian: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -143,80 +144,95 @@ class NeuralPatchMatch(nn.Module):
         level = [STEM * 2**i for i in range(len(config.widths))].index(side)
         self.level = level
         # A linear map of a patch's pixels is a convolution with the patch's side as kernel and stride.
-        self.pixels = nn.Conv2d(3, 2 * config.key_dim, side, side)
+        self.pixels = nn.Conv2d(3, 2 * config.key_dim, side // config.band, side // config.band)
         self.context = nn.Conv2d(config.widths[level], 2 * config.key_dim, 1) if config.feature_conditioning else None
+        self.detail = nn.Conv2d(DETAIL, 2 * config.key_dim, 1) if config.detail else None
         with torch.no_grad():  # queries and keys start equal: alike patches match before any training
-            for projection in (self.pixels, self.context):
+            for projection in (self.pixels, self.context, self.detail):
                 if projection is not None:
                     for parameter in projection.parameters():
                         parameter[config.key_dim :] = parameter[: config.key_dim]
         self.temperature = nn.Parameter(torch.tensor(math.log(10.0)))
-        self.register_buffer("windows", window(side, config.overlap), persistent=False)
-        if config.sigma is not None:
-            radius = math.ceil(3 * config.sigma)
-            offsets = torch.arange(-radius, radius + 1)
-            kernel = torch.exp(-0.5 * (offsets / config.sigma) ** 2)
-            self.register_buffer("gaussian", kernel / kernel.sum(), persistent=False)
-        width = config.widths[0]
-        self.coherence: nn.Module
-        if config.coherence_depth:
-            blocks = [RepBlock(width, width, branches=config.branches) for _ in range(config.coherence_depth)]
-            last = nn.Conv2d(width, 3, 1)
-            self.coherence_in = nn.Conv2d(4, width, STEM, STEM)
-            self.coherence = nn.Sequential(*blocks, last)
-        else:
-            last = nn.Conv2d(3, 3, 3, padding=1)
-            self.coherence = last
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        if config.band == 1:
+            self.register_buffer("windows", window(side, config.overlap), persistent=False)
+            self.coherence = nn.Conv2d(3, 3, 3, padding=1)
+            nn.init.zeros_(self.coherence.weight)
+            nn.init.zeros_(cast(Tensor, self.coherence.bias))
 
-    def embed(self, coarse: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Queries and keys (B, d_k, H / P, W / P): the patch's pixels and the network's features there, projected."""
+    def embed(
+        self, coarse: Tensor, features: list[Tensor], detail: Tensor | None, corrupted: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Queries and keys (B, d_k, H / P, W / P): a patch's pixels, the network's features there and the detail
+        above the grid, projected. `coarse` (B, 3, H / band, W / band), `detail` (B, 6, H / P, W / P), see
+        `pipeline.fine_detail`; `corrupted` (B, N)."""
         both = self.pixels(coarse - 0.5)
         if self.context is not None:
             both = both + self.context(features[self.level])
         query, key = both.chunk(2, 1)
+        known = 1 - torch.unflatten(corrupted, 1, both.shape[2:])[:, None].to(both.dtype)
+        if self.detail is not None:
+            assert detail is not None, "a model with `detail` needs it"
+            # Logarithms: twice the detail is one step, in the dark as in the light.
+            fine = self.detail(torch.log(detail + 0.01) + 3)
+            fine_query, fine_key = fine.chunk(2, 1)
+            query, key = query + fine_query * known, key + fine_key * known
+        if self.config.diffusion:
+            query = query + diffuse(key, known)
         # Unit length: scores are cosines, bounded, so fp16 cannot overflow and the temperature is one number.
         return F.normalize(query, dim=1), F.normalize(key, dim=1)
 
-    def neighbourhoods(self, vectors: Tensor) -> Tensor:
-        """(B, d, H / P, W / P) -> (B, N, a^2 d): their products average the scores of neighbours at equal offsets.
-
-        sum_d <q_(i+d), k_(j+d)> is one dot product of concatenated vectors, so agreement costs a wider product and
-        no pass over the N x N scores.
-        """
-        a, (rows, columns) = self.config.agreement, vectors.shape[2:]
-        vectors = (vectors / a).permute(0, 2, 3, 1)
-        if a > 1:
-            padded = F.pad(vectors, (0, 0, a // 2, a // 2, a // 2, a // 2))
-            shifted = [padded[:, y : y + rows, x : x + columns] for y in range(a) for x in range(a)]
-            vectors = torch.cat(shifted, -1)
-        return vectors.flatten(1, 2)
-
-    def similarity(self, coarse: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def similarity(
+        self, coarse: Tensor, features: list[Tensor], detail: Tensor | None, corrupted: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The learned part of the scores, as two factors (B, N, d_k) of query key^T: Eq. 1 before its softmax."""
-        query, key = (vectors.flatten(2).transpose(1, 2) for vectors in self.embed(coarse, features))
+        both = self.embed(coarse, features, detail, corrupted)
+        query, key = (vectors.flatten(2).transpose(1, 2) for vectors in both)
         return query * self.temperature.exp(), key
 
-    def scores(self, coarse: Tensor, features: list[Tensor], corrupted: Tensor) -> tuple[Tensor, Tensor]:
-        """The two factors (B, N, d) of the score matrix S = query key^T.
+    def scores(
+        self, coarse: Tensor, features: list[Tensor], detail: Tensor | None, corrupted: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The two factors (B, N, d) of the score matrix S = query key^T; arguments as in `embed`.
 
         Training calibrates the similarity alone; the rest is what needs no learning. The distance between pixels
         keeps lines going, and patches that touch a corrupted one lose a little, as their windows could not be copied
         whole.
         """
         config = self.config
-        query, key = self.similarity(coarse, features)
+        query, key = self.similarity(coarse, features, detail, corrupted)
         if not config.pixel_distance:
             return query, key
         # -w |a - b|^2 is a dot product too, up to what is equal along a row: 2 w a . b - w |b|^2.
-        half, weight = config.patch_size // 2, config.pixel_distance
-        cells = F.pixel_unshuffle(F.avg_pool2d(coarse - 0.5, half) * half, 2)  # (B, 12, H / P, W / P)
-        near = self.neighbourhoods(cells)
-        touching = F.max_pool2d(corrupted.view(-1, 1, *cells.shape[2:]).to(cells.dtype), 3, 1, 1)
+        near = self.surroundings(coarse)
+        grid = (
+            coarse.shape[2] * config.band // config.patch_size,
+            coarse.shape[3] * config.band // config.patch_size,
+        )
+        touching = F.max_pool2d(torch.unflatten(corrupted, 1, grid)[:, None].to(near.dtype), 3, 1, 1)
+        weight = config.pixel_distance
         cost = weight * near.square().sum(-1) + config.border_cost * touching.flatten(1)
         query = torch.cat([query, 2 * weight * near, -torch.ones_like(cost)[..., None]], -1)
         return query, torch.cat([key, near, cost[..., None]], -1)
+
+    def surroundings(self, coarse: Tensor) -> Tensor:
+        """What pixels are compared by: 2 x 2 means of every patch and, with `agreement`, one of each patch around.
+
+        (B, 3, H / band, W / band) -> (B, N, 12 or 36). Their squared distance is the mean, over the patches compared,
+        of each one's squared pixel difference, as far as the means go. Outside the picture is mid-grey.
+        """
+        config = self.config
+        half = config.patch_size // 2 // config.band
+        cells = coarse - 0.5
+        if half > 1:
+            cells = F.avg_pool2d(cells, half)
+        own = F.pixel_unshuffle(cells * (config.patch_size / 2), 2)
+        if not config.agreement:
+            return own.flatten(2).transpose(1, 2)
+        whole = F.avg_pool2d(cells, 2) * config.patch_size
+        rows, columns = whole.shape[2:]
+        padded = F.pad(whole, (1, 1, 1, 1))
+        around = [padded[:, :, y : y + rows, x : x + columns] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
+        return (torch.cat([own, *around], 1) / 3).flatten(2).transpose(1, 2)
 
     def corrupted_scores(self, query: Tensor, key: Tensor, corrupted: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of corrupted rows against known columns only: true masking (3.3), in batches.
@@ -270,44 +286,42 @@ class NeuralPatchMatch(nn.Module):
         one = F.one_hot(torch.zeros_like(own[:, 0]), best.shape[1]).to(weight.dtype)
         return Attention(own.index_copy(0, rows, source)[None], one.index_copy(0, rows, weight)[None])
 
-    def low_band(self, image: Tensor) -> Tensor:
-        """G_sigma * image, borders replicated."""
-        kernel = self.gaussian.to(image.dtype)
-        radius = kernel.numel() // 2
-        image = F.pad(image, (radius,) * 4, mode="replicate")
-        image = F.conv2d(image, kernel[None, None, None, :].expand(3, 1, 1, -1), groups=3)
-        return F.conv2d(image, kernel[None, None, :, None].expand(3, 1, -1, 1), groups=3)
+    def forward(
+        self, coarse: Tensor, features: list[Tensor], mask: Tensor, detail: Tensor | None = None
+    ) -> tuple[Tensor, Attention]:
+        """`coarse` and decoder `features` of `CoarseNetwork`, `mask` (B, 1, H, W), 1 = hole, `detail` as in `embed`.
 
-    def forward(self, coarse: Tensor, features: list[Tensor], mask: Tensor) -> tuple[Tensor, Attention]:
-        """`coarse` (B, 3, H, W), known pixels true; decoder `features`; `mask` (B, 1, H, W), 1 = hole.
-
-        Returns the refined image (B, 3, H, W), known pixels still true, and the attention.
+        Returns what `low` returns, and the attention.
         """
         corrupted = corrupted_patches(mask, self.config.patch_size)
-        query, key = self.scores(coarse, features, corrupted)
+        query, key = self.scores(coarse, features, detail, corrupted)
         attention = self.attend(*self.corrupted_scores(query, key, corrupted), corrupted)
-        return self.refine(coarse, features, mask, attention), attention
+        return self.low(coarse, mask, attention), attention
 
-    def refine(self, coarse: Tensor, features: list[Tensor], mask: Tensor, attention: Attention) -> Tensor:
-        """Token mixing (Eq. 2) and the coherence layer, on what `forward` takes and an attention."""
+    def low(self, coarse: Tensor, mask: Tensor, attention: Attention) -> Tensor:
+        """The band that is not copied at full resolution (B, 3, H / band, W / band).
+
+        The coarse image itself; or, for band 1, token mixing (Eq. 2) and the coherence layer inside the hole.
+        """
+        if self.config.band > 1:
+            return coarse
         side = self.config.patch_size
         grid = (coarse.shape[2] // side, coarse.shape[3] // side)
         corrupted = corrupted_patches(mask, side)
-        low = self.low_band(coarse) if self.config.sigma is not None else torch.zeros_like(coarse)
         # Known patches are data, not predictions: no gradient runs through what is copied.
-        tokens = patchify((coarse - low).detach(), side).flatten(0, 1)
+        tokens = patchify(coarse.detach(), side).flatten(0, 1)
         rows = torch.nonzero(corrupted.flatten())[:, 0]
         heard = flatten_rows(contributions(attention, corrupted, grid, self.config.overlap), rows)
         # Where nothing at all is known there is nothing to mix, and the coarse result stands.
-        fed = heard.weight.sum(-1, keepdim=True) > 0
-        mixed = torch.where(fed, mix(tokens, heard, self.windows), tokens.index_select(0, rows))
-        high = unpatchify(tokens.index_copy(0, rows, mixed).view(coarse.shape[0], -1, 3 * side**2), side, grid)
-        refined = coarse * (1 - mask) + (low + high) * mask
-        if self.config.coherence_depth:
-            around = self.coherence_in(torch.cat([refined - 0.5, mask], 1))
-            # Smooth by construction: detail drawn at low resolution would be blur at full resolution.
-            residual = cast(Tensor, self.coherence(F.relu(around + features[0])))
-            residual = F.interpolate(residual, scale_factor=float(STEM), mode="bilinear", align_corners=False)
-        else:
-            residual = cast(Tensor, self.coherence(refined - 0.5))
-        return refined + residual * mask
+        own = patchify(coarse, side).flatten(0, 1).index_select(0, rows)
+        mixed = torch.where(heard.weight.sum(-1, keepdim=True) > 0, mix(tokens, heard, self.windows), own)
+        mixed = unpatchify(tokens.index_copy(0, rows, mixed).view(coarse.shape[0], -1, 3 * side**2), side, grid)
+        refined = coarse * (1 - mask) + mixed * mask
+        return refined + cast(Tensor, self.coherence(refined - 0.5)) * mask
+
+
+def diffuse(vectors: Tensor, known: Tensor) -> Tensor:
+    """Pull-push of `vectors` (B, C, h, w) from where `known` (B, 1, h, w) is 1, for any h and w."""
+    rows, columns = vectors.shape[2:]
+    padding = (0, -columns % 4, 0, -rows % 4)
+    return pull_push(F.pad(vectors, padding), F.pad(known, padding), 2)[:, :, :rows, :columns]

@@ -25,6 +25,23 @@ def downsample(image: Tensor, mask: Tensor, scale: int) -> tuple[Tensor, Tensor]
     return F.avg_pool2d(image, scale) * (1 - mask_lr), mask_lr
 
 
+def fine_detail(image: Tensor, mask: Tensor, scale: int, side: int) -> Tensor:
+    """How much detail each patch holds just above what the low-resolution grid can: (B, 6, H / side, W / side).
+
+    The root mean square, over a patch, of half the difference between the halves of each low-resolution pixel's box:
+    left from right for R, G and B, then upper from lower. `image` (B, 3, s H, s W) in [0, 1], `mask`
+    (B, 1, s H, s W), 1 = hole. At scale 1 there is none.
+    """
+    batch, channels, height, width = image.shape
+    if scale == 1:
+        return image.new_zeros(batch, 2 * channels, height // side, width // side)
+    boxes = (image * (1 - mask)).view(batch, channels, height // scale, scale, width // scale, scale)
+    half = scale // 2
+    across = boxes[..., :half].mean((3, 5)) - boxes[..., scale - half :].mean((3, 5))
+    down = boxes[:, :, :, :half].mean((3, 5)) - boxes[:, :, :, scale - half :].mean((3, 5))
+    return F.avg_pool2d((torch.cat([across, down], 1) / 2).square(), side).sqrt()
+
+
 class Rethined(nn.Module):
     """RETHINED (WACV 2025). `config` says which variant; `fused_copy()` is the deployed form of the same function."""
 
@@ -38,10 +55,9 @@ class Rethined(nn.Module):
         """Fill `image` (B, 3, s H, s W) in [0, 1] where `mask` (B, 1, s H, s W) is 1; H, W multiples of stride."""
         image_lr, mask_lr = downsample(image, mask, scale)  # 3.1
         coarse, features = self.coarse(image_lr, mask_lr)  # 3.2
-        refined, attention = self.patch_match(coarse, features, mask_lr)  # 3.3
-        if scale == 1:
-            return torch.where(mask > 0, refined.clamp(0, 1), image)
-        return upscale(self.config, image, mask, image_lr, refined, attention)  # 3.4
+        detail = fine_detail(image, mask, scale, self.config.patch_size) if self.config.detail else None
+        low, attention = self.patch_match(coarse, features, mask_lr, detail)  # 3.3
+        return upscale(self.config, image, mask, mask_lr, low, attention)  # 3.4
 
     def fused_copy(self) -> Rethined:
         """A copy in evaluation mode in which every block is one plain convolution (3.5)."""
@@ -51,18 +67,19 @@ class Rethined(nn.Module):
 
 
 class Core(nn.Module):
-    """What every runtime runs: low-resolution image and mask in; refined image, sources and weights out. B = 1."""
+    """What every runtime runs: low-resolution image, mask and detail in; low band, sources and weights out. B = 1."""
 
     def __init__(self, model: Rethined) -> None:
         super().__init__()
         self.model = model.fused_copy()
 
-    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(1, 3, H, W) in [0, 1], (1, 1, H, W), 1 = hole -> refined (1, 3, H, W), source (N, k), weight (N, k)."""
+    def forward(self, image: Tensor, mask: Tensor, detail: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """(1, 3, H, W) in [0, 1], (1, 1, H, W), 1 = hole, (1, 6, H / P, W / P) from `fine_detail` if the model has it
+        -> low (1, 3, H / band, W / band), source (N, k), weight (N, k)."""
         match = self.model.patch_match
         coarse, features = self.model.coarse(image * (1 - mask), mask)
         corrupted = corrupted_patches(mask, match.config.patch_size)
-        query, key = match.scores(coarse, features, corrupted)
+        query, key = match.scores(coarse, features, detail, corrupted)
         attention = match.attend_rows(query, key, corrupted)
-        refined = match.refine(coarse, features, mask, attention)
-        return refined, attention.source[0].to(torch.int32), attention.weight[0]
+        low = match.low(coarse, mask, attention)
+        return low, attention.source[0].to(torch.int32), attention.weight[0]

@@ -20,21 +20,21 @@ from rethined.model.patch_match import (
 
 
 def upscale(
-    config: ModelConfig, image: Tensor, mask: Tensor, image_lr: Tensor, refined: Tensor, attention: Attention
+    config: ModelConfig, image: Tensor, mask: Tensor, mask_lr: Tensor, low: Tensor, attention: Attention
 ) -> Tensor:
-    """Eq. 3-4: add to the upsampled low-resolution result the high frequencies that the same attention mixes.
+    """Eq. 3-4: add to the upsampled low band the higher frequencies that the attention mixes.
 
-    `image` (B, 3, s H, s W) in [0, 1] and `mask` (B, 1, s H, s W), 1 = hole, at full resolution; `image_lr` and
-    `refined` (B, 3, H, W). High frequencies are p - up(p_LR): what the low-resolution grid cannot hold (Eq. 3).
-    Every step is linear, so
-        sum_j A_ij (X_j - up(LR_j)) + up(refined)  =  sum_j A_ij X_j + up(refined - sum_j A_ij LR_j),
-    and the latter, which needs no high-frequency image, is computed here and in every engine.
+    `image` (B, 3, s H, s W) in [0, 1] and `mask` (B, 1, s H, s W), 1 = hole, at full resolution; `mask_lr`
+    (B, 1, H, W); `low` (B, 3, H / band, W / band). High frequencies are p - up(p_low): what the cells of `low` cannot
+    hold (Eq. 3). Every step is linear, so
+        sum_j A_ij (X_j - up(low_j)) + up(low)  =  sum_j A_ij X_j + up(low - sum_j A_ij low_j),
+    and the latter, which needs no high-frequency image, is computed here and in every engine (exact for hard tiles;
+    blended windows are sampled at the cells).
     Returns (B, 3, s H, s W) with known pixels untouched.
     """
     side = config.patch_size
-    scale = image.shape[2] // refined.shape[2]
-    grid = (refined.shape[2] // side, refined.shape[3] // side)
-    mask_lr = F.max_pool2d(mask, scale)
+    scale = image.shape[2] // mask_lr.shape[2]
+    grid = (mask_lr.shape[2] // side, mask_lr.shape[3] // side)
     corrupted = corrupted_patches(mask_lr, side)
     rows = torch.nonzero(corrupted.flatten())[:, 0]
     heard = flatten_rows(contributions(attention, corrupted, grid, config.overlap), rows)
@@ -46,9 +46,11 @@ def upscale(
         new = mix(table, heard, window(side, config.overlap).to(picture))
         return unpatchify(table.index_copy(0, rows, new).view_as(tokens), side, grid)
 
+    cells = side // config.band
     inside = F.interpolate(
-        torch.unflatten(corrupted, 1, grid)[:, None].float(), scale_factor=float(side), mode="nearest"
+        torch.unflatten(corrupted, 1, grid)[:, None].to(low.dtype), scale_factor=float(cells), mode="nearest"
     )
-    correction = (refined - mixed(image_lr, side)) * inside
-    smooth = F.interpolate(correction, scale_factor=float(scale), mode="bilinear", align_corners=False)
+    # Known patches are data, not predictions: no gradient runs through what is copied.
+    correction = (low - mixed(low.detach(), cells)) * inside
+    smooth = F.interpolate(correction, scale_factor=float(scale * config.band), mode="bilinear", align_corners=False)
     return torch.where(mask > 0, (mixed(image, side * scale) + smooth).clamp(0, 1), image)

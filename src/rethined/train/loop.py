@@ -1,4 +1,4 @@
-"""The joint, single-stage loop (5.1): resumable at any step, killable at any moment."""
+"""The joint, single-stage loop (5.1): resumable at any step, killable at any moment, on one process or many."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -26,15 +29,26 @@ from rethined.masks import free_form
 from rethined.metrics.lpips import Lpips
 from rethined.model import Rethined
 from rethined.model.patch_match import corrupted_patches
-from rethined.model.pipeline import downsample
+from rethined.model.pipeline import downsample, fine_detail
+from rethined.model.upscale import upscale
+from rethined.train.adversarial import Discriminator, discriminator_loss, generator_loss
 from rethined.train.config import TrainConfig
-from rethined.train.data import Batches, load_folder
-from rethined.train.losses import descriptors, hole_l1, match_loss, match_rank, match_targets
+from rethined.train.data import Batches, DeviceBatches, HostBatches, Photos, load_folder
+from rethined.train.distributed import average_gradients, synchronise
+from rethined.train.losses import (
+    descriptors,
+    frequency_loss,
+    hole_l1,
+    match_loss,
+    match_rank,
+    match_targets,
+    supervised_rows,
+)
 
 CHECKPOINT = "last.safetensors"
 BEST = "best.safetensors"
-SUPERVISED_ROWS = 96
-"""Corrupted patches per picture whose matches are supervised at each step."""
+SAMPLES = 4
+"""Validation photographs on each sample sheet."""
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -45,130 +59,181 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 class Trainer:
-    """One run in one folder: `last.safetensors` (to resume), `best.safetensors` (averaged weights), `log.jsonl`."""
+    """One run in one folder: `last.safetensors` (to resume), `best.safetensors` (averaged weights), `log.jsonl`.
 
-    def __init__(self, config: TrainConfig, out: Path) -> None:
+    Under `accelerate launch` each process holds one; they see different pictures and stay equal.
+    """
+
+    def __init__(self, config: TrainConfig, out: Path, accelerator: Accelerator | None = None) -> None:
         self.config, self.out = config, out
+        self.accelerator = accelerator or Accelerator()
+        self.device = self.accelerator.device
         torch.manual_seed(config.seed)
-        self.model = Rethined(config.model)
+        self.model = Rethined(config.model).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
+        synchronise(self.model)
+        self.coarse = torch.compile(self.model.coarse) if config.compile else self.model.coarse
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.learning_rate, betas=(0.9, 0.99))
-        self.alex, self.squeeze = Lpips.load("alex"), Lpips.load("squeeze")
+        self.judge: Discriminator | None = None
+        if config.adversarial_weight or config.feature_weight:
+            self.judge = Discriminator().to(self.device)
+            self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), config.learning_rate / 10, (0.0, 0.99))
+        self.alex, self.squeeze = Lpips.load("alex").to(self.device), Lpips.load("squeeze").to(self.device)
         for metric in (self.alex, self.squeeze):
             metric.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.step, self.best, self.rank = 0, math.inf, torch.zeros(())
+        self.step, self.best = 0, math.inf
         out.mkdir(parents=True, exist_ok=True)
 
     # ---------------------------------------------------------------- one step
 
-    def losses(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Every weighted term for images (B, 3, H, W) in [0, 1] and masks (B, 1, H, W), 1 = hole."""
-        config, match = self.config, self.model.patch_match
-        coarse, features = self.model.coarse(image * (1 - mask), mask)
-        corrupted = corrupted_patches(mask, config.model.patch_size)
+    def losses(self, image: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        """For images (B, 3, s H, s W) in [0, 1] and masks (B, 1, H, W), 1 = hole: every weighted term, the filled
+        low-resolution image (B, 3, H, W), and what is only to be watched."""
+        config, model, match = self.config, self.config.model, self.model.patch_match
+        scale = image.shape[2] // mask.shape[2]
+        true = F.avg_pool2d(image, scale)
+        detail = fine_detail(image, torch.zeros_like(image[:, :1]), scale, model.patch_size) if model.detail else None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.half):
+            coarse, features = self.coarse(true * (1 - mask), mask)
+        coarse, features = coarse.float(), [level.float() for level in features]
+        corrupted = corrupted_patches(mask, model.patch_size)
         # What is matched is data for the matching: its gradient trains queries and keys, not the picture.
         guide = coarse.detach()
         # No gradient runs through a choice; through a softmax it does.
-        with torch.set_grad_enabled(config.model.top_k != 1):
-            rows, scores = match.corrupted_scores(*match.scores(guide, features, corrupted), corrupted)
+        with torch.set_grad_enabled(model.top_k != 1):
+            rows, scores = match.corrupted_scores(*match.scores(guide, features, detail, corrupted), corrupted)
             attention = match.attend(rows, scores, corrupted)
-        refined = match.refine(coarse, features, mask, attention)
+        low = match.low(coarse, mask, attention)
+        refined = upscale(model, true, mask, mask, low, attention)
+        cells = F.avg_pool2d(true, model.band) if model.band > 1 else true
         terms = {
-            "coarse": config.coarse_weight * hole_l1(coarse, image, mask),
-            "refined": config.refined_weight * hole_l1(refined, image, mask),
+            "coarse": config.coarse_weight * hole_l1(coarse, cells, F.max_pool2d(mask, model.band)),
+            "refined": config.refined_weight * hole_l1(refined, true, mask),
         }
-        alex, squeeze = self.alex, self.squeeze
-        with torch.autocast("cpu", torch.bfloat16):
+        if config.frequency_weight:
+            terms["frequency"] = config.frequency_weight * frequency_loss(refined, true, mask)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.half):
+            if config.perceptual_weight:
+                with torch.no_grad():
+                    wanted = self.alex.features(true)
+                distance = self.alex.distance(self.alex.features(refined), wanted, mask)
+                terms["perceptual"] = config.perceptual_weight * distance.float()
             with torch.no_grad():
-                true_alex, true_squeeze = alex.features(image), squeeze.features(image)
-            terms["perceptual"] = config.perceptual_weight * (
-                alex.distance(alex.features(refined), true_alex, mask).float().mean()
-                + squeeze.distance(squeeze.features(refined), true_squeeze, mask).float().mean()
-            )
-        # An even sample of the rows is supervised: the others would say the same at several times the cost.
-        every = math.ceil(rows.shape[1] / SUPERVISED_ROWS)
-        rows = rows[:, ::every]
-        scores = match.score_rows(*match.similarity(guide, features), corrupted, rows)
-        grid = (image.shape[2] // config.model.patch_size, image.shape[3] // config.model.patch_size)
+                seen = self.squeeze.features(true, 3)
+        if self.judge is not None and self.step >= config.adversarial_start:
+            opinion, matching = generator_loss(self.judge, refined, true, mask)
+            terms["adversarial"] = config.adversarial_weight * opinion
+            terms["features"] = config.feature_weight * matching
+        # What trains the attention, and how right it is.
+        grid = (mask.shape[2] // model.patch_size, mask.shape[3] // model.patch_size)
+        rows = supervised_rows(corrupted, self.step)
+        with torch.set_grad_enabled(config.match_weight > 0):
+            scores = match.score_rows(*match.similarity(guide, features, detail, corrupted), corrupted, rows)
         with torch.no_grad():
-            target = match_targets(descriptors(true_squeeze, squeeze, grid), rows, corrupted)
-            self.rank = match_rank(scores.argmax(-1), rows, corrupted, target)
-        terms["match"] = config.match_weight * match_loss(scores, rows, corrupted, target)
-        return terms
+            target = match_targets(descriptors(seen, self.squeeze, grid), rows, corrupted)
+            watched = {"best1%": match_rank(scores.argmax(-1), rows, corrupted, target)}
+        if config.match_weight:
+            terms["match"] = config.match_weight * match_loss(scores, rows, corrupted, target)
+        return terms, refined, watched
 
-    def train_step(self, image: Tensor, mask: Tensor) -> dict[str, float]:
-        """One optimiser step; a step whose gradient is not finite changes nothing but the step count."""
+    def train_step(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """One optimiser step; a step whose gradient is not finite changes nothing but the step count.
+
+        Returns the terms of this process's pictures, on the device: reading them waits for it.
+        """
         rate = learning_rate(self.config, self.step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
         self.model.train()
-        terms = self.losses(image.contiguous(memory_format=torch.channels_last), mask)
-        self.optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        image, mask = image.to(self.device), mask.to(self.device)
+        terms, refined, watched = self.losses(image.contiguous(memory_format=torch.channels_last), mask)
+        norm = self._descend(self.optimiser, self.model, torch.stack(list(terms.values())).sum(0).mean(), rate)
+        if self.judge is not None and self.step >= self.config.adversarial_start:
+            true = F.avg_pool2d(image, image.shape[2] // mask.shape[2])
+            every = discriminator_loss(self.judge, refined, true, mask, self.config.r1_weight)
+            self._descend(self.judge_optimiser, self.judge, every.mean(), rate / 10)
+            watched["discriminator"] = every
         if torch.isfinite(norm):
-            self.optimiser.step()
             self._average()
         self.step += 1
-        return {name: float(term.detach()) for name, term in terms.items()} | {
-            "norm": float(norm),
-            "best1%": float(self.rank),
-            "lr": rate,
+        return {name: value.detach().mean() for name, value in (terms | watched).items()} | {
+            "norm": norm,
+            "lr": torch.tensor(rate),
         }
+
+    def _descend(self, optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor, rate: float) -> Tensor:
+        """One step down `loss`; returns the gradient's norm."""
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        parameters = list(module.parameters())
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.clip)
+        if torch.isfinite(norm):
+            optimiser.step()
+        return norm
 
     @torch.no_grad()
     def _average(self) -> None:
         # A short memory at first, so that the average does not drag random weights along.
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        for averaged, value in zip(self.ema.parameters(), self.model.parameters(), strict=True):
-            averaged.lerp_(value, 1 - decay)
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
         for statistic, now in zip(self.ema.buffers(), self.model.buffers(), strict=True):
             if now.dtype.is_floating_point:
-                statistic.lerp_(now, 1 - decay)
-            else:
                 statistic.copy_(now)
 
     # ---------------------------------------------------------------- validation
 
     @torch.no_grad()
-    def validate(self, photos: list[np.ndarray[Any, np.dtype[np.uint8]]], scale: int = 2) -> dict[str, float]:
-        """Of the averaged weights: LPIPS-Alex inside 10-20 % free-form holes, mean over `photos`, at `scale` times
-        the low-resolution grid, for the coarse image, the refined one and the full-resolution result."""
-        totals: dict[str, list[float]] = {"coarse": [], "refined": [], "full": []}
-        unit = self.config.model.stride * scale
+    def validate(self, photos: Photos, scale: int = 2) -> tuple[dict[str, float], NDArray[np.uint8]]:
+        """Of the averaged weights, at `scale` times the low-resolution grid, under 10-20 % free-form holes.
+
+        `full`: LPIPS-Alex inside the hole, mean over `photos`; `best1%`: how often the chosen patch is among the 1 %
+        best true matches. And a sheet of the first photographs: with their holes, filled, as they are.
+        """
+        model, match = self.config.model, self.ema.patch_match
+        totals: dict[str, list[float]] = {"full": [], "best1%": []}
+        unit = model.stride * scale
+        sheet = []
         for index, photo in enumerate(photos):
             height, width = (side // unit * unit for side in photo.shape[:2])
             hole = free_form(height, width, np.random.default_rng(index), coverage=(0.1, 0.2))
-            image = torch.from_numpy(photo[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255
-            mask = torch.from_numpy(hole)[None, None].float()
+            image = torch.from_numpy(photo[:height, :width].copy()).permute(2, 0, 1)[None].to(self.device) / 255
+            mask = torch.from_numpy(hole)[None, None].to(image)
             image_lr, mask_lr = downsample(image, mask, scale)
-            true_lr = F.avg_pool2d(image, scale)
             coarse, features = self.ema.coarse(image_lr, mask_lr)
-            refined, _ = self.ema.patch_match(coarse, features, mask_lr)
-            full = self.ema(image, mask, scale)
-            for name, result, truth, where in (
-                ("coarse", coarse, true_lr, mask_lr),
-                ("refined", refined, true_lr, mask_lr),
-                ("full", full, image, mask),
-            ):
-                distance = self.alex.maps(result.clamp(0, 1), truth)
-                totals[name].append(float((distance * where).sum() / where.sum()))
-        return {name: float(np.mean(values)) for name, values in totals.items()}
+            detail = fine_detail(image, mask, scale, model.patch_size) if model.detail else None
+            low, attention = match(coarse, features, mask_lr, detail)
+            full = upscale(model, image, mask, mask_lr, low, attention)
+            totals["full"].append(float((self.alex.maps(full, image) * mask).sum() / mask.sum()))
+            corrupted = corrupted_patches(mask_lr, model.patch_size)
+            rows = supervised_rows(corrupted, 0)
+            seen = self.squeeze.features(F.avg_pool2d(image, scale), 3)
+            grid = (mask_lr.shape[2] // model.patch_size, mask_lr.shape[3] // model.patch_size)
+            target = match_targets(descriptors(seen, self.squeeze, grid), rows, corrupted)
+            chosen = attention.source[..., 0].gather(1, rows)
+            totals["best1%"].append(float(match_rank(chosen, rows, corrupted, target).mean()))
+            if index < SAMPLES:
+                row = torch.cat([image * (1 - mask) + 0.5 * mask, full, image], 3)
+                sheet.append(F.adaptive_avg_pool2d(row, (256, 1152))[0])
+        picture = (torch.cat(sheet, 1).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return {name: float(np.mean(values)) for name, values in totals.items()}, picture
 
     # ---------------------------------------------------------------- checkpoints
 
-    def save(self, name: str = CHECKPOINT) -> None:
+    def save(self) -> None:
         """Everything a bit-exact resume needs, written beside the old file and moved over it in one step."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{k}": v for k, v in state.items()}
+        tensors |= _moments("adam", self.optimiser)
+        if self.judge is not None:
+            tensors |= {f"judge.{k}": v for k, v in self.judge.state_dict().items()}
+            tensors |= _moments("judge_adam", self.judge_optimiser)
         meta = {
             "config": json.dumps(dataclasses.asdict(self.config)),
             "progress": json.dumps({"step": self.step, "best": self.best}),
         }
-        self._write(name, tensors, meta)
+        self._write(CHECKPOINT, tensors, meta)
 
     def save_best(self) -> None:
         """The averaged weights alone: what `rethined export onnx` reads."""
@@ -176,8 +241,10 @@ class Trainer:
         self._write(BEST, dict(self.ema.state_dict()), meta)
 
     def _write(self, name: str, tensors: dict[str, Tensor], meta: dict[str, str]) -> None:
+        if not self.accelerator.is_main_process:
+            return
         temporary = self.out / f"{name}.tmp"
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, meta)
+        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, meta)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         if name == CHECKPOINT and (self.out / name).exists():
@@ -185,9 +252,11 @@ class Trainer:
         temporary.replace(self.out / name)
 
     def resume(self) -> bool:
-        """Continue from the newest checkpoint that can be read whole; False if there is none."""
-        from safetensors import SafetensorError, safe_open
+        """Continue from the newest checkpoint that can be read whole; False if there is none.
 
+        Raises:
+            InputError: the run in this folder has another recipe (its number of steps may change).
+        """
         for path in (self.out / CHECKPOINT, self.out / f"previous.{CHECKPOINT}"):
             if not path.exists():
                 continue
@@ -197,21 +266,78 @@ class Trainer:
                     meta = file.metadata()
             except SafetensorError:
                 continue  # cut off while being written: the one before it is whole
+            # As JSON says it: tuples are lists there.
+            then, now = json.loads(meta["config"]), json.loads(json.dumps(dataclasses.asdict(self.config)))
+            other = [key for key in now if key != "steps" and then.get(key) != now[key]]
+            if other:
+                raise InputError(
+                    f"the run in {self.out} has another {' and '.join(other)}; give its recipe, or another folder"
+                )
 
             def part(prefix: str, tensors: dict[str, Tensor] = tensors) -> dict[str, Tensor]:
                 return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
             self.model.load_state_dict(part("model."))
             self.ema.load_state_dict(part("ema."))
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in part("adam.").items():
-                index, name = key.split(".")
-                state.setdefault(int(index), {})[name] = value
-            self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": state})
+            _set_moments(self.optimiser, part("adam."))
+            if self.judge is not None:
+                self.judge.load_state_dict(part("judge."))
+                _set_moments(self.judge_optimiser, part("judge_adam."))
             progress = json.loads(meta["progress"])
             self.step, self.best = int(progress["step"]), float(progress["best"])
             return True
         return False
+
+    def start_from(self, weights: Path) -> int:
+        """Begin with the tensors of `weights` (safetensors) whose names and shapes fit; returns how many did.
+
+        Raises:
+            InputError: no such file, or nothing in it fits.
+        """
+        try:
+            given = load_file(weights)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{weights} cannot be read as safetensors ({error}); give trained weights") from error
+        own = self.model.state_dict()
+        fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+        if not fitting:
+            raise InputError(f"nothing in {weights} fits this architecture; give weights of a rethined model")
+        for model in (self.model, self.ema):
+            model.load_state_dict(own | fitting)
+        return len(fitting)
+
+
+def _moments(prefix: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An Adam's state by `prefix`.index.name."""
+    state = optimiser.state_dict()["state"]
+    return {f"{prefix}.{index}.{k}": v for index, values in state.items() for k, v in values.items()}
+
+
+def _set_moments(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `_moments` took, without its prefix."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a run tells those who watch it, every few steps."""
+
+    step: int
+    steps: int
+    seconds_left: float
+    """Until the last step or the time limit, at the present speed."""
+    images_per_second: float
+    """Over all processes."""
+    waiting: float
+    """Part of the time in which training waited for data; near 0, the processor or GPU is what limits."""
+    terms: dict[str, float]
+    """Means of what `Trainer.train_step` returns."""
+    val: dict[str, float] | None = None
+    """What `Trainer.validate` returns, when it was just called."""
 
 
 def train(
@@ -220,80 +346,124 @@ def train(
     out: Path,
     *,
     val: Path | None = None,
+    init: Path | None = None,
     time_limit: float = math.inf,
     save_every: int = 200,
     validate_every: int = 500,
     log_every: int = 20,
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[Progress], None] = lambda progress: None,
 ) -> Trainer:
     """Train on the photographs below `data`, resuming what `out` holds; stops after `time_limit` seconds.
 
     SIGTERM and SIGINT finish the step, save and return. Every `validate_every` steps the averaged weights are
     measured on `val`, and kept in `best.safetensors` if their full-resolution LPIPS is the lowest so far (without
-    `val`, always).
-    `report` is given a line for people every `log_every` steps.
+    `val`, always). A new run begins with what fits of the weights in `init`. Logs: `log.jsonl`, TensorBoard's in
+    `tensorboard/` where that is installed, sheets of samples in `samples/`.
 
     Raises:
-        InputError: no photographs, or sizes that do not fit the architecture.
+        InputError: no photographs, sizes that do not fit, or another run in `out`.
     """
-    if config.crop % config.model.stride:
-        raise InputError(f"crop is {config.crop}; give a multiple of the network's stride {config.model.stride}")
+    for crop in config.crops:
+        if crop % config.model.stride:
+            raise InputError(f"crop is {crop}; give a multiple of the network's stride {config.model.stride}")
     started = time.monotonic()
-    trainer = Trainer(config, out)
-    if trainer.resume():
-        report(f"resuming {out} at step {trainer.step}")
-    batches = Batches(load_folder(data), config.batch_size, config.crop, config.coverage, config.seed)
+    accelerator = Accelerator()
+    world, main = accelerator.num_processes, accelerator.is_main_process
+    if config.batch_size % world:
+        raise InputError(f"a batch of {config.batch_size} cannot be shared by {world} processes; give a multiple")
+    photos = load_folder(data)
     val_photos = load_folder(val, 768)[:8] if val else []
+    trainer = Trainer(config, out, accelerator)
+    if not trainer.resume() and init is not None:
+        trainer.start_from(init)
+    draw = (photos, config.batch_size, config.crops, config.coverage, config.seed, accelerator.process_index, world)
+    batches: Batches = HostBatches(*draw)
+    if trainer.device.type != "cpu":
+        batches = DeviceBatches(*draw, device=trainer.device)
+    board = _board(out) if main else None
     stop = False
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         nonlocal stop
         stop = True
 
-    before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def check() -> None:
-        if not val_photos:
-            trainer.save_best()
-            return
-        result = trainer.validate(val_photos)
-        log({"step": trainer.step, "val": result})
-        report(f"step {trainer.step}: LPIPS in the hole on val {result['full']:.4f} (best so far {trainer.best:.4f})")
-        if result["full"] < trainer.best:
-            trainer.best = result["full"]
-            trainer.save_best()
+    def stopping() -> bool:
+        """Whether any process has been asked to stop or has no time left: all of them stop at the same step."""
+        over = stop or time.monotonic() - started > time_limit
+        return bool(accelerator.gather(torch.tensor([over], device=trainer.device)).any()) if world > 1 else over
 
     def log(row: dict[str, Any]) -> None:
         with (out / "log.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps({"step": trainer.step} | row) + "\n")
+        if board is not None:
+            for name, value in row.get("val", row).items():
+                board.add_scalar(f"val/{name}" if "val" in row else name, value, trainer.step)
 
+    def check() -> dict[str, float] | None:
+        if not main:
+            return None
+        if not val_photos:
+            trainer.save_best()
+            return None
+        result, sheet = trainer.validate(val_photos)
+        log({"val": result})
+        _save_sheet(out / "samples" / f"{trainer.step:07d}.png", sheet)
+        if board is not None:
+            board.add_image("samples", sheet, trainer.step, dataformats="HWC")
+        if result["full"] < trainer.best:
+            trainer.best = result["full"]
+            trainer.save_best()
+        return result
+
+    before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with ThreadPoolExecutor(1) as loader:
             coming: Future[tuple[Tensor, Tensor]] = loader.submit(batches.__getitem__, trainer.step)
-            mark, mark_step, sums = time.monotonic(), trainer.step, dict[str, float]()
-            while trainer.step < config.steps and not stop and time.monotonic() - started < time_limit:
+            mark, mark_step, waited = time.monotonic(), trainer.step, 0.0
+            seen: list[dict[str, Tensor]] = []
+            while trainer.step < config.steps and not stopping():
+                asked = time.monotonic()
                 image, mask = coming.result()
+                waited += time.monotonic() - asked
                 coming = loader.submit(batches.__getitem__, trainer.step + 1)
-                for name, value in trainer.train_step(image, mask).items():
-                    sums[name] = sums.get(name, 0.0) + value
-                if trainer.step % log_every == 0:
-                    steps, now = trainer.step - mark_step, time.monotonic()
-                    rate = {"images_per_second": round(steps * config.batch_size / (now - mark), 2)}
-                    log({"step": trainer.step} | {k: v / steps for k, v in sums.items()} | rate)
-                    left = (config.steps - trainer.step) / steps * (now - mark)
-                    report(
-                        f"step {trainer.step}/{config.steps}  {rate['images_per_second']:.1f} images/s  "
-                        f"{min(left, time_limit - (now - started)) / 60:.0f} min left  "
-                        + "  ".join(f"{k} {v / steps:.3g}" for k, v in sums.items())
-                    )
-                    mark, mark_step, sums = now, trainer.step, {}
+                seen.append(trainer.train_step(image, mask))
+                result = None
                 if trainer.step % save_every == 0:
                     trainer.save()
                 if trainer.step % validate_every == 0:
-                    check()
+                    result = check()
+                if main and (trainer.step % log_every == 0 or result):
+                    steps, now = trainer.step - mark_step, time.monotonic()
+                    names = seen[-1].keys()  # a term may begin in the course of a run
+                    terms = {n: float(torch.stack([s[n].cpu() for s in seen if n in s]).mean()) for n in names}
+                    rate = steps * config.batch_size / (now - mark)
+                    left = min((config.steps - trainer.step) / steps * (now - mark), time_limit - (now - started))
+                    share = waited / (now - mark)
+                    log(terms | {"images_per_second": round(rate, 2), "waiting": round(share, 3)})
+                    report(Progress(trainer.step, config.steps, max(left, 0), rate, share, terms, result))
+                    mark, mark_step, waited, seen = time.monotonic(), trainer.step, 0.0, []
         trainer.save()
         check()
+        accelerator.wait_for_everyone()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if board is not None:
+            board.close()
     return trainer
+
+
+def _board(out: Path) -> Any:
+    """TensorBoard's writer, or None where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(out / "tensorboard"))
+
+
+def _save_sheet(path: Path, sheet: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(sheet).save(path)

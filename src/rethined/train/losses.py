@@ -1,4 +1,5 @@
-"""What training minimises; each term's reason is in docs/paper.md, each weight in `TrainConfig`."""
+"""What training minimises, one value per picture; each term's reason is in docs/paper.md, its weight in
+`TrainConfig`. Values per picture, so that a mean over processes is the mean over all their pictures."""
 
 from __future__ import annotations
 
@@ -8,10 +9,30 @@ from torch import Tensor
 
 from rethined.metrics.lpips import Lpips
 
+SUPERVISED_ROWS = 96
+"""Corrupted patches per picture whose matches are supervised at each step."""
+SPECTRUM = 16
+"""Side of the blocks whose spectra are compared, in pixels."""
+
 
 def hole_l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute error over hole pixels; images (B, 3, H, W), `mask` (B, 1, H, W)."""
-    return ((prediction - target).abs() * mask).sum() / (3 * mask.sum()).clamp(min=1)
+    """Mean absolute error over hole pixels, (B,); images (B, 3, H, W), `mask` (B, 1, H, W), 1 = hole."""
+    return ((prediction - target).abs() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3))).clamp(min=1)
+
+
+def frequency_loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean difference of log amplitudes over blocks with holes, (B,); images (B, 3, H, W), `mask` (B, 1, H, W).
+
+    Phases are left out: how much there is of each frequency counts, not where it lies, so blur is what costs.
+    """
+
+    def amplitudes(image: Tensor) -> Tensor:
+        blocks = image.unfold(2, SPECTRUM, SPECTRUM).unfold(3, SPECTRUM, SPECTRUM)
+        return torch.log(torch.fft.rfft2(blocks.float(), norm="ortho").abs() + 0.01)
+
+    share = F.avg_pool2d(mask, SPECTRUM)[:, 0]  # (B, h, w)
+    difference = (amplitudes(prediction) - amplitudes(target)).abs().mean((1, 4, 5))
+    return (difference * share).sum((1, 2)) / share.sum((1, 2)).clamp(min=1e-3)
 
 
 def descriptors(taps: list[Tensor], lpips: Lpips, grid: tuple[int, int]) -> Tensor:
@@ -25,6 +46,18 @@ def descriptors(taps: list[Tensor], lpips: Lpips, grid: tuple[int, int]) -> Tens
         pooled = F.adaptive_avg_pool2d(tap.float() * head.sqrt(), (grid[0] * cells, grid[1] * cells))
         parts.append(F.pixel_unshuffle(pooled, cells).flatten(2) / cells)
     return torch.cat(parts, 1)
+
+
+def supervised_rows(corrupted: Tensor, step: int) -> Tensor:
+    """An even sample of each picture's corrupted patches, (B, SUPERVISED_ROWS), another at every `step`.
+
+    The others would say the same at several times the cost. A picture with fewer has some twice; one with none has
+    known patches, which count nothing. `corrupted` (B, N).
+    """
+    order = corrupted.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+    count = corrupted.sum(1, keepdim=True)
+    place = (torch.arange(SUPERVISED_ROWS, device=corrupted.device) + (step * 0.618) % 1) / SUPERVISED_ROWS
+    return order.gather(1, (place * count).long().clamp(max=corrupted.shape[1] - 1))
 
 
 def match_targets(described: Tensor, rows: Tensor, corrupted: Tensor) -> Tensor:
@@ -46,7 +79,7 @@ def match_targets(described: Tensor, rows: Tensor, corrupted: Tensor) -> Tensor:
 
 
 def match_loss(scores: Tensor, rows: Tensor, corrupted: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy between the attention (Eq. 1) and `target` from `match_targets`, over corrupted patches.
+    """Cross-entropy between the attention (Eq. 1) and `target` from `match_targets`, over corrupted patches, (B,).
 
     It trains queries and keys directly: through a top-1 copy no gradient reaches them, and through a wide softmax
     only the wish to blur does.
@@ -55,13 +88,13 @@ def match_loss(scores: Tensor, rows: Tensor, corrupted: Tensor, target: Tensor) 
     # Columns at -inf have no probability in either; 0 * inf must not make NaN of them.
     log_attention = scores.log_softmax(-1).masked_fill(corrupted[:, None], 0.0)
     per_row = -(target.nan_to_num() * log_attention).sum(-1)
-    return (per_row * real).sum() / real.sum().clamp(min=1)
+    return (per_row * real).sum(1) / real.sum(1).clamp(min=1)
 
 
 @torch.no_grad()
 def match_rank(chosen: Tensor, rows: Tensor, corrupted: Tensor, target: Tensor) -> Tensor:
-    """Fraction of corrupted patches whose `chosen` source (B, R) is among the 1 % best true matches."""
+    """Fraction of corrupted patches whose `chosen` source (B, R) is among the 1 % best true matches, (B,)."""
     real = corrupted.gather(1, rows) & (~corrupted).any(1, keepdim=True)
     better = (target > target.gather(2, chosen[..., None])).sum(-1)
     limit = (~corrupted).sum(1, keepdim=True) / 100
-    return ((better < limit) & real).sum() / real.sum().clamp(min=1)
+    return ((better < limit) & real).sum(1) / real.sum(1).clamp(min=1)
