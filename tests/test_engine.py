@@ -188,3 +188,32 @@ def test_profile_names_every_stage(engine: Engine) -> None:
     times = engine.profile(picture(64, 64), free_form(64, 64, np.random.default_rng(0)))
     assert list(times) == ["copy", "shrink", "core", "sources", "upscale"]
     assert all(value >= 0 for value in times.values())
+
+
+def test_frames_are_filled_in_place_and_into_given_arrays(engine: Engine) -> None:
+    mask = np.zeros((720, 1280), np.bool_)
+    mask[200:300, 400:700] = True
+    frames = [picture(720, 1280, seed) for seed in range(3)]
+    want = [engine(frame, mask) for frame in frames]
+    out = np.empty_like(frames[0])
+    for frame, filled in zip(frames, want, strict=True):
+        assert engine(frame, mask, out=out) is out
+        np.testing.assert_array_equal(out, filled)
+        assert engine(frame, mask, out=frame) is frame
+        np.testing.assert_array_equal(frame, filled)
+    for wrong in (out[:, ::2], np.empty((720, 1280, 3), np.uint16)):
+        with pytest.raises(InputError, match="C-contiguous uint8"):
+            engine(frames[0], mask, out=wrong)
+
+
+def test_a_call_with_out_allocates_nothing_of_the_frames_size(engine: Engine) -> None:
+    import tracemalloc
+
+    image, mask = picture(2160, 3840), np.zeros((2160, 3840), np.bool_)
+    mask[500:900, 1000:1500] = True
+    engine(image, mask, out=image)
+    tracemalloc.start()
+    engine(image, mask, out=image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < image.nbytes / 5

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rethined.engine import plan
+from rethined import upscale as loops
+from rethined.engine import Engine, plan
 from rethined.masks import free_form
 from rethined.upscale import Upscaler, contributions, ramps
 
@@ -19,17 +20,22 @@ def scene(height: int, width: int, scale: int, seed: int, coverage: tuple[float,
     return rng, image, mask
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize(
     ("overlap", "k", "scale", "band"),
     [(True, 1, 4, 4), (True, 3, 2, 1), (False, 2, 3, 4), (True, 1, 1, 4), (True, 1, 7, 4), (True, 2, 3, 1)],
 )
 def test_fill_is_the_reference_within_one_grey_level(
-    overlap: bool, k: int, scale: int, band: int, dtype: type
+    overlap: bool, k: int, scale: int, band: int, dtype: type, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import dataclasses
 
     from test_model import random_attention
+
+    if not compiled:  # as where numba is not installed
+        monkeypatch.setattr(loops, "_fill", None)
+        monkeypatch.setattr(loops, "_shrink", None)
 
     from rethined.config import DEFAULT
     from rethined.model.patch_match import corrupted_patches
@@ -111,3 +117,15 @@ def test_plan_covers_the_photo_within_budget(size: tuple[int, int]) -> None:
     assert height * width <= 1.2 * 512**2 or min(height, width) == 32
     if max(size) <= 512:
         assert scale == 1
+
+
+@pytest.mark.parametrize("size", [(701, 1203), (96, 64), (2000, 300)])
+def test_without_numba_the_engine_gives_the_same(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, image, mask = scene(*size, 1, 3)
+    fast = Engine(threads=2)(image, mask)
+    monkeypatch.setattr(loops, "_fill", None)
+    monkeypatch.setattr(loops, "_shrink", None)
+    slow = Engine(threads=2)(image, mask)
+    # Sums in another order may round to the neighbouring level.
+    assert np.abs(fast.astype(int) - slow).max() <= 1
+    assert (fast != slow).mean() < 0.001

@@ -152,6 +152,7 @@ def _inpaint_file(
     with ThreadPoolExecutor(1) as pool:  # files are read while the engine loads
         reading = pool.submit(batch.read, _source(image), _source(mask), options)
         engine = _engine(weights, threads)
+        engine.warm_up()
         photo, hole = reading.result()
     check_format(photo, format or photo.format)
     filled = batch.encode(photo, hole, batch.fill(photo, hole, engine), options, format)

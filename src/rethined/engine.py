@@ -83,20 +83,24 @@ class Engine:
         return self._backend.config
 
     @overload
-    def __call__(self, image: Image, mask: Mask | PillowImage.Image) -> Image: ...
+    def __call__(self, image: Image, mask: Mask | PillowImage.Image, *, out: Image | None = None) -> Image: ...
 
     @overload
     def __call__(self, image: PillowImage.Image, mask: Mask | PillowImage.Image) -> PillowImage.Image: ...
 
-    def __call__(self, image: Image | PillowImage.Image, mask: Mask | PillowImage.Image) -> Image | PillowImage.Image:
+    def __call__(
+        self, image: Image | PillowImage.Image, mask: Mask | PillowImage.Image, *, out: Image | None = None
+    ) -> Image | PillowImage.Image:
         """Fill `image` where `mask` is True.
 
         Args:
             image: (H, W, 3) RGB, uint8 or uint16, or a PIL image of any mode; any size; it is not changed.
             mask: (H, W) bool, True = hole, or a PIL image (white >= 128 = hole).
+            out: an array to write the result of an array to, of its shape and type, C-contiguous; it may be `image`
+                itself. For frames of a video: then nothing of their size is allocated.
 
         Returns:
-            A new image of the type, size and mode of `image`; pixels outside the hole are bit-identical.
+            A new image, or `out`, of the type, size and mode of `image`; pixels outside the hole are bit-identical.
 
         Raises:
             InputError: arrays of another type or shape, or a mask of another size.
@@ -108,7 +112,9 @@ class Engine:
 
         hole = mask if isinstance(mask, np.ndarray) else files.mask_from_pillow(mask)
         if isinstance(image, np.ndarray):
-            return self._fill(image, hole, {})
+            return self._fill(image, hole, {}, out)
+        if out is not None:
+            raise InputError("out is for arrays; a PIL image is returned anew")
         photo = files.photo_from_pillow(image)
         _check(photo.pixels, hole)
         return files.pillow_result(photo, self._fill(photo.pixels, hole, {}), hole)
@@ -123,7 +129,13 @@ class Engine:
         """Weights, parameters, runtime and threads, for a bug report."""
         return self._backend.describe() | {"config": self.config.to_json()}
 
-    def _fill(self, image: Image, mask: Mask, times: dict[str, float]) -> Image:
+    def warm_up(self) -> None:
+        """Fill a tiny picture: loads the compiled loops, which otherwise the first call waits for."""
+        image, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.bool_)
+        mask[:8, :8] = True
+        self._fill(image, mask, {})
+
+    def _fill(self, image: Image, mask: Mask, times: dict[str, float], out: Image | None = None) -> Image:
         clock = time.perf_counter()
 
         def lap(stage: str) -> None:
@@ -133,7 +145,14 @@ class Engine:
             clock = now
 
         _check(image, mask)
-        result = np.array(image, order="C")  # a new array even where the photo is one already
+        if out is None:
+            result = np.array(image, order="C")  # a new array even where the photo is one already
+        else:
+            if out.shape != image.shape or out.dtype != image.dtype or not out.flags.c_contiguous:
+                raise InputError(f"out is {out.dtype} {out.shape}; give a C-contiguous {image.dtype} {image.shape}")
+            result = out
+            if result is not image:
+                np.copyto(result, image)
         lap("copy")
         if not mask.any():
             return result

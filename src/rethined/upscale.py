@@ -8,13 +8,15 @@ PyTorch.
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from rethined import plain
 
 
 def ramps(side: int, overlap: bool) -> NDArray[np.float32]:
@@ -52,60 +54,70 @@ def contributions(
     rows = np.flatnonzero(corrupted)
     if not overlap:
         return rows, source[rows][:, None], weight[rows][:, None]
+    height = len(corrupted) // columns
+    y, x = rows // columns, rows % columns
     index = np.zeros((len(rows), 9, source.shape[1]), np.int32)
     heard = np.zeros(index.shape, np.float32)
-    _contributions(rows, source, weight, corrupted, columns, index, heard)
+    for e in range(9):
+        dy, dx = e // 3 - 1, e % 3 - 1
+        ny, nx = y + dy, x + dx
+        there = np.flatnonzero((ny >= 0) & (ny < height) & (nx >= 0) & (nx < columns))
+        n = ny[there] * columns + nx[there]
+        there, n = there[corrupted[n]], n[corrupted[n]]
+        sy, sx = source[n] // columns - dy, source[n] % columns - dx
+        inside = (sy >= 0) & (sy < height) & (sx >= 0) & (sx < columns)
+        j = np.where(inside, sy * columns + sx, 0)
+        known = inside & ~corrupted[j]
+        index[there, e] = np.where(known, j, 0)
+        heard[there, e] = np.where(known, weight[n], 0)
     return rows, index, heard
 
 
-def _compiled(**options: Any) -> Any:
-    """`numba.njit`, cached on disk where any folder for it can be written."""
-
-    def decorate(function: Any) -> Any:
-        try:
-            return numba.njit(cache=True, nogil=True, fastmath={"contract"}, **options)(function)
-        except RuntimeError:  # no such folder: compile anew in every process
-            return numba.njit(nogil=True, fastmath={"contract"}, **options)(function)
-
-    return decorate
-
-
-@_compiled()
-def _contributions(rows, source, weight, corrupted, columns, index, heard):  # type: ignore[no-untyped-def]
-    height = len(corrupted) // columns
-    for r in range(len(rows)):
-        y, x = rows[r] // columns, rows[r] % columns
-        for e in range(9):
-            dy, dx = e // 3 - 1, e % 3 - 1
-            ny, nx = y + dy, x + dx
-            if ny < 0 or ny >= height or nx < 0 or nx >= columns or not corrupted[ny * columns + nx]:
-                continue
-            n = ny * columns + nx
-            for k in range(source.shape[1]):
-                sy, sx = source[n, k] // columns - dy, source[n, k] % columns - dx
-                if 0 <= sy < height and 0 <= sx < columns and not corrupted[sy * columns + sx]:
-                    index[r, e, k] = sy * columns + sx
-                    heard[r, e, k] = weight[n, k]
+def low_correction(
+    low: NDArray[np.float32], heard: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]], side: int
+) -> NDArray[np.float32]:
+    """low - sum_j A_ij low_j in corrupted patches of `side` cells, 0 in others; `low` and result (h, w, 3)."""
+    rows, index, weight = heard
+    h, w = low.shape[:2]
+    blocks = low.reshape(h // side, side, w // side, side, 3).swapaxes(1, 2)
+    table = blocks.reshape(-1, side * side, 3)
+    count = index.shape[1]
+    axis = ramps(side, count == 9)
+    windows = (
+        (axis[:, None, :, None] * axis[None, :, None, :]).reshape(9, -1) if count == 9 else np.ones((1, side**2))
+    )
+    # Neighbour by neighbour, so that nothing larger than the corrupted patches is made.
+    total = np.zeros((len(rows), side * side, 3), np.float32)
+    norm = np.zeros((len(rows), side * side, 1), np.float32)
+    for e in range(count):
+        for k in range(index.shape[2]):
+            share = (weight[:, e, k, None] * windows[e].astype(np.float32))[..., None]
+            total += share * table[index[:, e, k]]
+            norm += share
+    correction = np.zeros_like(table)
+    correction[rows] = table[rows] - total / np.maximum(norm, np.float32(1e-4))
+    return np.ascontiguousarray(correction.reshape(blocks.shape).swapaxes(1, 2).reshape(h, w, 3))
 
 
-@_compiled()
-def _correct(low, mixed, rows, side, columns, peak, correction):  # type: ignore[no-untyped-def]
-    """In the patches `rows`, of `side` cells: low - mixed, times `peak`, into `correction`; all (h, w * 3)."""
-    for r in range(len(rows)):
-        top, left = rows[r] // columns * side, rows[r] % columns * side
-        for y in range(top, top + side):
-            for x in range(left * 3, (left + side) * 3):
-                correction[y, x] = (low[y, x] - mixed[y, x]) * peak
+def _compiled(function: Any) -> Any:
+    """`numba.njit`, cached on disk where any folder for it can be written; None where numba is not installed."""
+    try:
+        import numba
+    except ImportError:
+        return None
+    try:
+        return numba.njit(cache=True, nogil=True, fastmath={"contract"})(function)
+    except RuntimeError:  # no such folder: compile anew in every process
+        return numba.njit(nogil=True, fastmath={"contract"})(function)
 
 
-@_compiled()
-def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, scale, columns, half, peak):  # type: ignore[no-untyped-def]
+@_compiled
+def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, scale, columns, peak):  # type: ignore[no-untyped-def]
     """Write the hole pixels of the patches `rows` of `target` (H, W * 3), reading sources from `target` itself.
 
     That is safe because sources lie in known patches, which are never written. `mask` (H, W); `index`, `weight`
     (R, E, k); `vertical` (3, S) and `horizontal` (3, 3 S) ramps, S the patch's side; `correction` (h, w * 3), already
-    in the target's units, `scale` target pixels a cell; `half` is added before truncation, `peak` the largest value.
-    A `half` of 0 says that there is no correction: the low band itself is being mixed.
+    in the target's units, `scale` target pixels a cell; `peak` is the largest value.
     """
     height, width = mask.shape
     side = vertical.shape[1]
@@ -175,22 +187,20 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
                         continue
                     u = y - top
                     # up(correction): two rows of it mixed, then stretched along the row.
-                    if half > 0:
-                        at = (np.float32(y) + np.float32(0.5)) / np.float32(scale) - np.float32(0.5)
-                        row = int(np.floor(at))
-                        f = at - np.float32(row)
-                        above, below = min(max(row, 0), low_height - 1), min(max(row + 1, 0), low_height - 1)
-                        for i in range(low_side + 2):
-                            j = min(max(px * low_side - 1 + i, 0), low_width - 1)
-                            for c in range(3):
-                                coarse[3 * i + c] = (
-                                    correction[above, 3 * j + c] * (np.float32(1) - f)
-                                    + correction[below, 3 * j + c] * f
-                                )
-                        for v in range(x0 - left, x1 - left):
-                            i, g = position[v], fraction[v]
-                            for c in range(3):
-                                fine[3 * v + c] = coarse[3 * i + c] * (np.float32(1) - g) + coarse[3 * i + 3 + c] * g
+                    at = (np.float32(y) + np.float32(0.5)) / np.float32(scale) - np.float32(0.5)
+                    row = int(np.floor(at))
+                    f = at - np.float32(row)
+                    above, below = min(max(row, 0), low_height - 1), min(max(row + 1, 0), low_height - 1)
+                    for i in range(low_side + 2):
+                        j = min(max(px * low_side - 1 + i, 0), low_width - 1)
+                        for c in range(3):
+                            coarse[3 * i + c] = (
+                                correction[above, 3 * j + c] * (np.float32(1) - f) + correction[below, 3 * j + c] * f
+                            )
+                    for v in range(x0 - left, x1 - left):
+                        i, g = position[v], fraction[v]
+                        for c in range(3):
+                            fine[3 * v + c] = coarse[3 * i + c] * (np.float32(1) - g) + coarse[3 * i + 3 + c] * g
                     if entries == 0:
                         total[:length] = 0
                     elif same:
@@ -221,11 +231,11 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
                         if mask[y, x0 + x]:
                             for c in range(3):
                                 value = total[3 * x + c] + fine[begin + 3 * x + c]
-                                value = min(max(value, np.float32(0)), peak) + half
+                                value = min(max(value, np.float32(0)), peak) + np.float32(0.5)
                                 line[3 * x + c] = value
 
 
-@_compiled()
+@_compiled
 def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain):  # type: ignore[no-untyped-def]
     """Low-resolution rows `first` to `last` of an image (H, W * 3) and mask (H, W), into (3, h, w) and (h, w).
 
@@ -316,6 +326,7 @@ class Upscaler:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._kept = threading.local()
 
     def _spread(self, work: Any, count: int) -> None:
         """Call work(first, last) on consecutive parts of range(count)."""
@@ -330,18 +341,33 @@ class Upscaler:
     def shrink(
         self, image: NDArray[Any], mask: NDArray[np.bool_], scale: int, grid: tuple[int, int], patch_size: int
     ) -> Small:
-        """3.1: `image` (H, W, 3) and `mask` (H, W), True = hole, to a `grid` (h, w)."""
+        """3.1: `image` (H, W, 3) and `mask` (H, W), True = hole, to a `grid` (h, w).
+
+        The arrays are this thread's, and hold what they do until its next call.
+        """
         height, width = mask.shape
         h, w = grid
-        small = np.zeros((3, h, w), np.float32)
-        holes = np.ones(grid, np.float32)
-        energy = np.zeros((6, h, w // patch_size), np.float32)
+        if _shrink is None:
+            return Small(*plain.shrink(image, mask, scale, grid, patch_size))
+        small, holes, energy = self._buffers(h, w, patch_size)
         flat, bits = image.reshape(height, width * 3), mask.view(np.uint8)
         gain = np.float32(1 / (scale * scale * np.iinfo(image.dtype).max))
         rows = min(h, -(-height // scale))
         self._spread(lambda a, b: _shrink(flat, bits, scale, patch_size, small, holes, energy, a, b, gain), rows)
         detail = np.sqrt(energy.reshape(6, h // patch_size, patch_size, -1).sum(2) / np.float32(patch_size**2))
         return Small(small[None], holes[None, None], detail[None])
+
+    def _buffers(self, h: int, w: int, patch_size: int) -> tuple[NDArray[np.float32], ...]:
+        """Image, mask and detail as `_shrink` wants them, kept by each thread: frames of one size share them."""
+        key = (h, w, patch_size)
+        if getattr(self._kept, "key", None) != key:
+            shapes = (3, h, w), (h, w), (6, h, w // patch_size)
+            self._kept.key, self._kept.arrays = key, tuple(np.empty(shape, np.float32) for shape in shapes)
+        small, holes, energy = self._kept.arrays
+        small.fill(0)
+        holes.fill(1)
+        energy.fill(0)
+        return small, holes, energy
 
     def fill(
         self,
@@ -360,51 +386,30 @@ class Upscaler:
         `low` (3, h / band, w / band) in [0, 1] from the core; `heard` from `contributions`.
         """
         height, width = mask.shape
-        h, w = low.shape[1:]
         side = patch_size // band
-        together = np.ascontiguousarray(low.transpose(1, 2, 0)).reshape(h, w * 3)
-        peak = float(np.iinfo(target.dtype).max)
-
-        # L - sum_j A_ij L_j is the same mixture of the low band: the same loop, without rounding.
-        mixed = together.copy()
-        correction = np.zeros_like(mixed)
-        self._mix(mixed, np.ones((h, w), np.bool_), heard, correction, side, 1, overlap, 0.0, np.inf)
-        _correct(together, mixed, heard[0], side, w // side, np.float32(peak), correction)
-
-        flat = target.reshape(height, width * 3)
-        self._mix(flat, mask, heard, correction, side, scale * band, overlap, 0.5, peak)
-
-    def _mix(
-        self,
-        target: NDArray[Any],
-        mask: NDArray[np.bool_],
-        heard: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
-        correction: NDArray[np.float32],
-        side: int,
-        scale: int,
-        overlap: bool,
-        half: float,
-        peak: float,
-    ) -> None:
+        peak = np.float32(np.iinfo(target.dtype).max)
+        correction = low_correction(np.ascontiguousarray(low.transpose(1, 2, 0)), heard, side) * peak
+        h, w = correction.shape[:2]
         rows, index, weight = heard
-        columns = correction.shape[1] // 3 // side
-        vertical = ramps(side * scale, overlap)
+        vertical = ramps(patch_size * scale, overlap)
+        flat, flat_correction = target.reshape(height, width * 3), correction.reshape(h, w * 3)
         horizontal = np.repeat(vertical, 3, axis=1)
-        add, top = np.float32(half), np.float32(peak)
+        if _fill is None:
+            plain.fill(target, mask, heard, vertical, correction, scale * band, w // side)
+            return
         self._spread(
             lambda a, b: _fill(
-                target,
+                flat,
                 mask,
                 rows[a:b],
                 index[a:b],
                 weight[a:b],
                 vertical,
                 horizontal,
-                correction,
-                scale,
-                columns,
-                add,
-                top,
+                flat_correction,
+                scale * band,
+                w // side,
+                peak,
             ),
             len(rows),
         )
