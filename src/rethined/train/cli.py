@@ -19,7 +19,9 @@ def register(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[str, typer.Argument(help="cpu (two cores, two hours) or paper (section 5.1).")],
-    data: Annotated[Path, typer.Option(help="Folder of photographs to learn from.", metavar="FOLDER")],
+    data: Annotated[
+        Path, typer.Option(help="Folder of photographs to learn from, or a pack of them.", metavar="FOLDER")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the run; one that exists is resumed.", metavar="FOLDER")],
     val: Annotated[
         Path | None,
