@@ -36,12 +36,13 @@ RANKS = [
 LABORATORY = {
     "model": set[str](),
     "metrics": set[str](),
-    "train": {"model", "metrics"},
+    "data": set[str](),
+    "train": {"model", "metrics", "data"},
     "export": {"model"},
     "bench": {"model", "metrics"},
 }
 """May use torch; each may import these others, and the runtime up to the engine."""
-VERBS = {f"{name}.cli" for name in ("train", "export", "bench")}
+VERBS = {f"{name}.cli" for name in ("train", "export", "bench", "data")}
 """What the command line may import of the laboratory: modules that import torch in their verbs only."""
 
 
