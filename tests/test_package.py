@@ -24,7 +24,7 @@ SOURCE = ROOT / "src" / "rethined"
 
 RANKS = [
     {"errors"},
-    {"config", "containers", "lzw"},
+    {"config", "containers", "lzw", "plain"},
     {"image", "masks", "upscale", "weights"},
     {"backends"},
     {"engine"},
@@ -36,12 +36,13 @@ RANKS = [
 LABORATORY = {
     "model": set[str](),
     "metrics": set[str](),
-    "train": {"model", "metrics"},
+    "data": set[str](),
+    "train": {"model", "metrics", "data"},
     "export": {"model"},
     "bench": {"model", "metrics"},
 }
 """May use torch; each may import these others, and the runtime up to the engine."""
-VERBS = {f"{name}.cli" for name in ("train", "export", "bench")}
+VERBS = {f"{name}.cli" for name in ("train", "export", "bench", "data")}
 """What the command line may import of the laboratory: modules that import torch in their verbs only."""
 
 

@@ -20,6 +20,7 @@ import typer
 
 from rethined import __version__
 from rethined.bench import cli as bench_cli
+from rethined.data import cli as data_cli
 from rethined.errors import InputError, OutputError, RethinedError, RethinedWarning
 from rethined.export import cli as export_cli
 from rethined.train import cli as train_cli
@@ -291,6 +292,7 @@ def _cpu_name() -> str:
 # ---------------------------------------------------------------- for researchers
 
 bench_cli.register(app)
+data_cli.register(app)
 export_cli.register(app)
 train_cli.register(app)
 

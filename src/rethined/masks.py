@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +14,55 @@ from numpy.typing import NDArray
 from rethined.errors import InputError
 
 Mask = NDArray[np.bool_]
+Canvas = NDArray[np.uint8]
+Range = tuple[float, float]
 
 KINDS = ("strokes", "boxes", "objects", "mixed")
+_MIXTURE = ("strokes", "strokes", "strokes", "boxes", "objects")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named sort of mask; where two presets differ in one field only, so do their masks."""
+
+    kind: str = "mixed"
+    """One of KINDS."""
+    coverage: Range = (0.3, 0.5)
+    """Least and largest part of the image that is hole."""
+    stroke_width: Range | None = None
+    """Of strokes, in parts of the image's shorter side; None: wider where more is missing, 2 to 16 %."""
+
+    def draw(self, name: str, height: int, width: int, seed: int = 0) -> Mask:
+        """The mask (H, W) of the photograph called `name` (no folder, no suffix): the same whatever else is drawn.
+
+        Raises:
+            InputError: as `free_form`, or the image is too small for such a coverage.
+        """
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        low, high = self.coverage
+        for _ in range(20):  # where the range is narrow, or the image tiny, shapes may all be too large to fit it
+            mask = free_form(
+                height, width, rng, coverage=self.coverage, kind=self.kind, stroke_width=self.stroke_width
+            )
+            if low <= np.count_nonzero(mask) / mask.size <= high:
+                return mask
+        raise InputError(
+            f"{self.kind} that cover {low:.0%} to {high:.0%} of {width} x {height} pixels were not found; give a "
+            "wider range of coverage, or a larger image"
+        )
+
+
+PRESETS = {
+    "thin": Preset("strokes", (0.1, 0.4), (0.01, 0.04)),
+    "medium": Preset("strokes", (0.1, 0.4), (0.04, 0.16)),
+    "thick": Preset("strokes", (0.1, 0.4), (0.16, 0.4)),
+    "paper": Preset("mixed", (0.3, 0.5)),
+    "boxes": Preset("boxes", (0.1, 0.4)),
+    "objects": Preset("objects", (0.05, 0.2)),
+}
+"""By name. thin, medium and thick differ in stroke width alone, up to nearly the widths of LaMa's sets of these names
+(20, 100 and 250 of 512 pixels), whose coverage is mostly 10 to 40 % in all three. paper is what section 4 tests on;
+objects is for object removal."""
 
 
 def free_form(
@@ -18,74 +70,94 @@ def free_form(
     width: int,
     rng: np.random.Generator,
     *,
-    coverage: tuple[float, float] = (0.1, 0.2),
+    coverage: Range = (0.1, 0.2),
     kind: str = "mixed",
+    stroke_width: Range | None = None,
 ) -> Mask:
     """One random mask (H, W), True = hole, whose area is within `coverage` (fractions of the image).
 
-    Shapes scale with the image, so that one seed looks alike at every resolution.
+    Shapes scale with the image, so that one seed looks alike at every resolution. `stroke_width` is in parts of the
+    shorter side; without it strokes are wider where more is missing. Where the range is narrow, or the image tiny, no
+    shape may be left that fits, and less than `coverage` is hole; never is it more.
 
     Raises:
-        InputError: an unknown kind, or a coverage that is no range inside 0..1.
+        InputError: an unknown kind, or a coverage or stroke width that is no range inside 0..1.
     """
     low, high = coverage
     if kind not in KINDS:
         raise InputError(f"mask kind is {kind!r}; choose one of {', '.join(KINDS)}")
     if not 0 < low <= high < 1:
         raise InputError(f"coverage is {low}-{high}; give two fractions between 0 and 1, the smaller first")
+    if stroke_width and not 0 < stroke_width[0] <= stroke_width[1] < 1:
+        widths = f"{stroke_width[0]}-{stroke_width[1]}"
+        raise InputError(f"stroke width is {widths}; give two fractions between 0 and 1, the smaller first")
     goal = rng.uniform(low, high)
     canvas = np.zeros((height, width), np.uint8)
+    covered = 0
     for _ in range(200):
-        area = np.count_nonzero(canvas) / canvas.size
-        if area >= goal:
+        missing = goal - covered / canvas.size
+        if missing <= 0:
             break
-        before = canvas.copy()
-        _draw(canvas, rng, kind, goal - area)
-        if np.count_nonzero(canvas) / canvas.size > high:
-            canvas = before  # too much: try another shape rather than leave the range
-    return canvas.astype(bool)
+        window, paint = _shape(height, width, rng, kind, missing, stroke_width)
+        # Only where the shape falls is anything copied or counted: at 8K the whole would be 30 MB a shape.
+        part = canvas[window]
+        before = part.copy()
+        paint(canvas)
+        grown = covered + cv2.countNonZero(part) - cv2.countNonZero(before) if part.size else covered
+        if grown / canvas.size > high:
+            part[...] = before  # too much: try another shape rather than leave the range
+        else:
+            covered = grown
+    return canvas.view(np.bool_)
 
 
-def _draw(canvas: NDArray[np.uint8], rng: np.random.Generator, kind: str, missing: float) -> None:
+Shape = tuple[tuple[slice, slice], Callable[[Canvas], object]]
+"""The rows and columns outside which nothing changes, and what paints the shape."""
+
+
+def _shape(
+    height: int, width: int, rng: np.random.Generator, kind: str, missing: float, stroke_width: Range | None
+) -> Shape:
     if kind == "mixed":
-        kind = str(rng.choice(["strokes", "strokes", "strokes", "boxes", "objects"]))
+        kind = _MIXTURE[rng.choice(len(_MIXTURE))]
     if kind == "strokes":
-        _stroke(canvas, rng, missing)
-    elif kind == "boxes":
-        _box(canvas, rng, missing)
-    else:
-        _blob(canvas, rng, missing)
+        return _stroke(height, width, rng, missing, stroke_width)
+    return (_box if kind == "boxes" else _blob)(height, width, rng, missing)
 
 
-def _stroke(canvas: NDArray[np.uint8], rng: np.random.Generator, missing: float) -> None:
+def _stroke(height: int, width: int, rng: np.random.Generator, missing: float, stroke_width: Range | None) -> Shape:
     """A polyline with round joints, as LaMa draws them: up to 5 segments, turning up to 60 degrees each."""
-    height, width = canvas.shape
     side = min(height, width)
-    thick = max(1, round(side * rng.uniform(0.02, 0.02 + min(0.14, 0.5 * missing + 0.03))))
+    thick = max(1, round(side * rng.uniform(*(stroke_width or (0.02, 0.02 + min(0.14, 0.5 * missing + 0.03))))))
     x, y = rng.uniform(0, width), rng.uniform(0, height)
     angle = rng.uniform(0, 2 * np.pi)
+    points = [(int(x), int(y))]
     for _ in range(int(rng.integers(1, 6))):
         angle += rng.uniform(-np.pi / 3, np.pi / 3)
         length = side * rng.uniform(0.05, 0.35)
-        nx = float(np.clip(x + length * np.cos(angle), 0, width - 1))
-        ny = float(np.clip(y + length * np.sin(angle), 0, height - 1))
-        cv2.line(canvas, (int(x), int(y)), (int(nx), int(ny)), 1, thick)
-        cv2.circle(canvas, (int(nx), int(ny)), thick // 2, 1, -1)
-        x, y = nx, ny
+        x = min(max(x + length * np.cos(angle), 0.0), width - 1.0)
+        y = min(max(y + length * np.sin(angle), 0.0), height - 1.0)
+        points.append((int(x), int(y)))
+
+    def paint(canvas: Canvas) -> None:
+        for start, end in itertools.pairwise(points):
+            cv2.line(canvas, start, end, 1, thick)
+            cv2.circle(canvas, end, thick // 2, 1, -1)
+
+    return _window(points, thick // 2 + 3), paint
 
 
-def _box(canvas: NDArray[np.uint8], rng: np.random.Generator, missing: float) -> None:
-    height, width = canvas.shape
+def _box(height: int, width: int, rng: np.random.Generator, missing: float) -> Shape:
     area = height * width * min(missing, 0.15) * rng.uniform(0.3, 1.0)
     aspect = np.exp(rng.uniform(-0.7, 0.7))
     w, h = max(1, int((area * aspect) ** 0.5)), max(1, int((area / aspect) ** 0.5))
     x, y = int(rng.integers(0, max(1, width - w))), int(rng.integers(0, max(1, height - h)))
-    canvas[y : y + h, x : x + w] = 1
+    window = slice(y, y + h), slice(x, x + w)
+    return window, lambda canvas: canvas[window].fill(1)
 
 
-def _blob(canvas: NDArray[np.uint8], rng: np.random.Generator, missing: float) -> None:
+def _blob(height: int, width: int, rng: np.random.Generator, missing: float) -> Shape:
     """An object-like outline: a circle whose radius is a random smooth function of the angle."""
-    height, width = canvas.shape
     radius = (height * width * min(missing, 0.2) * rng.uniform(0.3, 1.0) / np.pi) ** 0.5
     angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     wave = np.ones_like(angles)
@@ -98,5 +170,12 @@ def _blob(canvas: NDArray[np.uint8], rng: np.random.Generator, missing: float) -
     cx, cy = rng.uniform(0, width), rng.uniform(0, height)
     points = np.stack(
         [cx + px * np.cos(turn) - py * np.sin(turn), cy + px * np.sin(turn) + py * np.cos(turn)], axis=1
-    )
-    cv2.fillPoly(canvas, [points.astype(np.int32)], 1)
+    ).astype(np.int32)
+    return _window(points.tolist(), 1), lambda canvas: cv2.fillPoly(canvas, [points], 1)
+
+
+def _window(points: list[tuple[int, int]], margin: int) -> tuple[slice, slice]:
+    """Rows and columns around (x, y) points; what lies beyond the image is cut off by slicing."""
+    xs, ys = zip(*points, strict=True)
+    rows = slice(max(0, min(ys) - margin), max(0, max(ys) + margin + 1))
+    return rows, slice(max(0, min(xs) - margin), max(0, max(xs) + margin + 1))

@@ -27,7 +27,9 @@ def train(
     recipe: Annotated[
         str, typer.Argument(help="cpu (two cores, two hours), default (a GPU) or paper (section 5.1).")
     ],
-    data: Annotated[Path, typer.Option(help="Folder of photographs to learn from.", metavar="FOLDER")],
+    data: Annotated[
+        Path, typer.Option(help="Folder of photographs to learn from, or a pack of them.", metavar="FOLDER")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the run; one that exists is resumed.", metavar="FOLDER")],
     val: Annotated[
         Path | None,

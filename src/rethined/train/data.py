@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rethined.data.pack import load_pack
 from rethined.errors import InputError
 from rethined.masks import free_form
 
@@ -36,9 +37,13 @@ Photos = list[NDArray[np.uint8]]
 def load_folder(folder: Path, short_side: int = SHORT_SIDE) -> Photos:
     """All photographs below `folder`, sorted by name, each (h, w, 3) RGB reduced to `short_side` by area.
 
+    `folder` may also be a file that `rethined data pack` has written.
+
     Raises:
         InputError: no photograph there, or one that cannot be read.
     """
+    if folder.is_file():
+        return [_reduced(picture, short_side) for picture in load_pack(folder)]
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(f"no photographs below {folder}; give a folder with JPEG, PNG or WebP files")
@@ -47,13 +52,17 @@ def load_folder(folder: Path, short_side: int = SHORT_SIDE) -> Photos:
         picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
         if picture is None:
             raise InputError(f"{path} cannot be decoded; remove it or replace it")
-        height, width = picture.shape[:2]
-        scale = short_side / min(height, width)
-        size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
-        return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return _reduced(np.asarray(picture, np.uint8), short_side)
 
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(load, files))
+
+
+def _reduced(picture: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
+    height, width = picture.shape[:2]
+    scale = short_side / min(height, width)
+    size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 class Batches(Protocol):
