@@ -18,6 +18,7 @@ from rethined.model import Rethined
 from rethined.model.blocks import RepConv, fused
 from rethined.model.coarse import known_means, pull_push
 from rethined.model.patch_match import (
+    SWEEPS,
     Attention,
     contributions,
     corrupted_patches,
@@ -110,7 +111,7 @@ def test_a_patch_is_corrupted_if_any_pixel_is() -> None:
 
 @pytest.mark.parametrize("top_k", [1, 3, 0])
 def test_attention_is_equation_1(top_k: int) -> None:
-    match = lively(Rethined(dataclasses.replace(SMALL, top_k=top_k))).patch_match
+    match = lively(Rethined(dataclasses.replace(SMALL, top_k=top_k, continuity=0.0))).patch_match
     generator = torch.Generator().manual_seed(0)
     query, key = (torch.randn(1, 24, 16, generator=generator) for _ in range(2))
     bad = corrupted_patches(hole(32, 48, 1), 8)
@@ -119,7 +120,7 @@ def test_attention_is_equation_1(top_k: int) -> None:
     want = reference.attention(query[0].double().numpy(), key[0].double().numpy(), bad[0].numpy(), top_k)
     np.testing.assert_allclose(dense.numpy(), want, atol=1e-5)  # float32 against float64
     if top_k:
-        sparse = match.attend_rows(query, key, bad)
+        sparse = match.attend_rows(query, key, bad, (4, 6))
         torch.testing.assert_close(sparse.source, got.source)
         torch.testing.assert_close(sparse.weight, got.weight)
 
@@ -181,6 +182,24 @@ def test_scores_are_similarity_less_distance_and_border_cost(band: int, agreemen
             touching = spots[max(jy - 1, 0) : jy + 2, max(jx - 1, 0) : jx + 2].any()
             want[i, j] -= 3.0 * (((a - b) ** 2).sum() - (a**2).sum()) + 0.7 * touching
     np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+def test_sources_continue_their_neighbours_as_in_the_loop() -> None:
+    config = dataclasses.replace(SMALL, continuity=0.8)
+    match = lively(Rethined(config)).patch_match
+    grid = (9, 11)
+    bad = corrupted_patches(hole(72, 88, 1, (0.2, 0.4)), 8)[0]
+    generator = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(99, 6, generator=generator) for _ in range(2))
+    source = random_attention(bad[None], 1).source[0, :, 0]
+    rows = torch.nonzero(bad)[:, 0]
+    got = match.continued(query, key, bad, rows, source, grid).numpy()
+    scores = (query @ key.T).double().numpy()
+    want = reference.continued(scores, bad.numpy(), source.numpy(), grid, 0.8, SWEEPS)
+    np.testing.assert_array_equal(got, want)
+    assert (got != source.numpy()).mean() > 0.1
+    everything = match.continued(query, key, bad, torch.arange(99), source, grid)
+    np.testing.assert_array_equal(everything.numpy(), want)  # known patches keep themselves
 
 
 def test_a_query_starts_as_what_the_keys_around_diffuse() -> None:
@@ -345,6 +364,7 @@ def test_every_field_changes_something(field: str) -> None:
         "agreement": False,
         "pixel_distance": 0.0,
         "border_cost": 0.0,
+        "continuity": 0.0,
         "top_k": 2,
         "overlap": False,
         "band": 1,

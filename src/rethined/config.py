@@ -44,6 +44,8 @@ class ModelConfig:
     border_cost: float = 1.0
     """What a known patch loses in the scores for touching a corrupted one: its window could not be copied whole, and
     tiles would show (with `pixel_distance` only)."""
+    continuity: float = 1.0
+    """What a source gains in the scores for each neighbour whose own source it continues (with `top_k` 1 only)."""
     top_k: int = 1
     """Known patches mixed into each corrupted one; 0 is a softmax over all of them (the paper, Eq. 1)."""
     overlap: bool = True
@@ -104,6 +106,7 @@ PAPER = ModelConfig(
     detail=False,
     agreement=False,
     pixel_distance=0.0,
+    continuity=0.0,
     top_k=0,
     overlap=False,
     band=1,

@@ -41,6 +41,7 @@ UNTRAINED: dict[str, dict[str, Any]] = {
     "no pixel distance": {"pixel_distance": 0.0},
     "pixel distance without the patches around": {"agreement": False},
     "no border cost": {"border_cost": 0.0},
+    "sources do not continue their neighbours'": {"continuity": 0.0},
     "hard tiles": {"overlap": False},
     "the best 4 patches mixed": {"top_k": 4},
 }

@@ -80,6 +80,7 @@ class Core(nn.Module):
         coarse, features = self.model.coarse(image * (1 - mask), mask)
         corrupted = corrupted_patches(mask, match.config.patch_size)
         query, key = match.scores(coarse, features, detail, corrupted)
-        attention = match.attend_rows(query, key, corrupted)
+        grid = (mask.shape[2] // match.config.patch_size, mask.shape[3] // match.config.patch_size)
+        attention = match.attend_rows(query, key, corrupted, grid)
         low = match.low(coarse, mask, attention)
         return low, attention.source[0].to(torch.int32), attention.weight[0]

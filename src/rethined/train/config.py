@@ -29,12 +29,12 @@ class TrainConfig:
     """Decay of the averaged weights, which are what is evaluated and exported."""
     coverage: tuple[float, float] = (0.1, 0.5)
     """Range of the hole's area, as fractions of the picture; drawn anew at every step."""
-    coarse_weight: float = 1.0
+    coarse_weight: float = 4.0
     """L1 of the coarse image, inside the hole. (Outside it is exact by construction.)"""
     refined_weight: float = 0.2
     """L1 of the filled low-resolution image, inside the hole."""
-    perceptual_weight: float = 2.0
-    """LPIPS (AlexNet) of the filled low-resolution image, under the hole."""
+    perceptual_weight: float = 1.0
+    """LPIPS (mean of AlexNet and SqueezeNet) of the filled low-resolution image, under the hole."""
     frequency_weight: float = 0.0
     """Difference of its log spectra, block by block, where there is a hole: what blur lacks, wherever it lies."""
     match_weight: float = 0.5

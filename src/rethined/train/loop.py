@@ -114,13 +114,15 @@ class Trainer:
         if config.frequency_weight:
             terms["frequency"] = config.frequency_weight * frequency_loss(refined, true, mask)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.half):
+            with torch.no_grad():
+                seen = self.squeeze.features(true, None if config.perceptual_weight else 3)
             if config.perceptual_weight:
                 with torch.no_grad():
                     wanted = self.alex.features(true)
                 distance = self.alex.distance(self.alex.features(refined), wanted, mask)
-                terms["perceptual"] = config.perceptual_weight * distance.float()
-            with torch.no_grad():
-                seen = self.squeeze.features(true, 3)
+                # Of one network alone the loss is soon deceived: dots appear that only it takes for texture.
+                distance = distance + self.squeeze.distance(self.squeeze.features(refined), seen, mask)
+                terms["perceptual"] = config.perceptual_weight * distance.float() / 2
         if self.judge is not None and self.step >= config.adversarial_start:
             opinion, matching = generator_loss(self.judge, refined, true, mask)
             terms["adversarial"] = config.adversarial_weight * opinion
