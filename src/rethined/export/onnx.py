@@ -116,7 +116,7 @@ def to_onnx(model: Rethined, metadata: dict[str, str]) -> bytes:
         "rethined.macs": str(count_macs(model)),
         "rethined.inputs": json.dumps(
             {
-                "image": "(1, 3, height, width) float32 RGB in [0, 1]",
+                "image": "(1, 3, height, width) float32 RGB in [0, 1], 0 in the hole",
                 "mask": "(1, 1, height, width) float32, 1 = hole, 0 = known",
                 "detail": f"(1, 6, height/{side}, width/{side}) float32, root mean square over a patch of half the "
                 "difference between the halves of each low-resolution pixel's box: left less right for R, G, B, then "
@@ -149,6 +149,7 @@ def sample(config: ModelConfig, height: int, width: int, seed: int) -> tuple[Ten
     picture = torch.from_numpy(rng.random((1, 3, max(2, height // 8), max(2, width // 8)), np.float32))
     picture = torch.nn.functional.interpolate(picture, (height, width), mode="bicubic").clamp(0, 1)
     mask = torch.from_numpy(free_form(height, width, rng, coverage=(0.15, 0.25)))[None, None].float()
+    picture = picture * (1 - mask)
     if not config.detail:
         return picture, mask
     side = config.patch_size

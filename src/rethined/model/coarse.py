@@ -46,14 +46,14 @@ def pull_push(image: Tensor, weight: Tensor, levels: int) -> Tensor:
 
 
 def known_means(image: Tensor, mask: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Means of what is known in every `side` x `side` cell of `image` (B, 3, H, W), and how far each counts as known.
+    """Means of what is known in every `side` x `side` cell of `image`, and how far each counts as known.
 
-    `mask` (B, 1, H, W), 1 = hole. A cell of which a quarter is known counts fully.
+    `image` (B, 3, H, W), 0 in the hole; `mask` (B, 1, H, W), 1 = hole. A cell that is known by a quarter counts fully.
     """
     if side == 1:
         return image, 1 - mask
     known = F.avg_pool2d(1 - mask, side)
-    return F.avg_pool2d(image * (1 - mask), side) / known.clamp(min=1e-3), (known * 4).clamp(max=1)
+    return F.avg_pool2d(image, side) / known.clamp(min=1e-3), (known * 4).clamp(max=1)
 
 
 class CoarseNetwork(nn.Module):

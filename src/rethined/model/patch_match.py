@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rethined.config import ModelConfig
 from rethined.model.coarse import STEM, pull_push
 
-SWEEPS = 3
+SWEEPS = 2
 """How often neighbours' sources are offered; more changes little."""
 DETAIL = 6
 """Channels of `pipeline.fine_detail`."""
@@ -287,44 +287,50 @@ class NeuralPatchMatch(nn.Module):
         one = F.one_hot(torch.zeros_like(own[:, 0]), best.shape[1]).to(weight.dtype)
         source = own.index_copy(0, rows, columns[best])
         if self.config.continuity and self.config.top_k == 1:
-            source = self.continued(query[0], key[0], corrupted[0], rows, source[:, 0], grid)[:, None]
+            place = torch.cumsum((~corrupted | none)[0].to(torch.int64), 0) - 1
+            source = self.continued(scores, place, corrupted[0], rows, source[:, 0], grid)[:, None]
         return Attention(source[None], one.index_copy(0, rows, weight)[None])
 
     def continued(
-        self, query: Tensor, key: Tensor, corrupted: Tensor, rows: Tensor, source: Tensor, grid: tuple[int, int]
+        self, scores: Tensor, place: Tensor, corrupted: Tensor, rows: Tensor, source: Tensor, grid: tuple[int, int]
     ) -> Tensor:
         """`source` (N,), after corrupted patches have seen what their neighbours copy (PatchMatch's propagation).
 
         If neighbour i + e copies from j + e, then copying from j would continue it without a seam. So in each of
-        SWEEPS sweeps, all at once, patch i chooses between its own source and those eight, by the score (`query`,
-        `key` (N, d)) plus `continuity` for every neighbour that a source continues (half for diagonal ones).
-        `corrupted` (N,); `rows` (R,) are those to look at, `grid` is (H / P, W / P).
+        SWEEPS sweeps, all at once, patch i chooses between its own source and those eight, by its score plus
+        `continuity` for every neighbour that a source continues (half for diagonal ones). `scores` (R, C) are those
+        of patches `rows` (R,) against known ones, of which patch j is in column `place[j]`; `corrupted`, `place`
+        (N,); `grid` is (H / P, W / P).
         """
         height, width = grid
         offsets = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
         dy, dx = (torch.tensor(values, device=rows.device) for values in zip(*offsets, strict=True))
-        worth = torch.tensor([1.0 if 0 in offset else 0.5 for offset in offsets], device=key.device, dtype=key.dtype)
+        worth = torch.tensor(
+            [1.0 if 0 in offset else 0.5 for offset in offsets], device=rows.device, dtype=scores.dtype
+        )
         here = rows // width
         y, x = here[:, None] + dy, (rows - here * width)[:, None] + dx
         beside = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)  # (R, 8)
-        filled = (y >= 0) & (y < height) & (x >= 0) & (x < width) & corrupted[beside]
-        asked = query.index_select(0, rows)[:, None]
-        changes = corrupted.index_select(0, rows)[:, None]
+
+        def look_up(table: Tensor, places: Tensor) -> Tensor:
+            return table.index_select(0, places.flatten()).view(places.shape)
+
+        filled = (y >= 0) & (y < height) & (x >= 0) & (x < width) & look_up(corrupted, beside)
         for _ in range(SWEEPS):
-            there = source[beside]
+            there = look_up(source, beside)
             row = there // width
             y, x = row - dy, there - row * width - dx
             inside = filled & (y >= 0) & (y < height) & (x >= 0) & (x < width)
             offered = (y * width + x) * inside.to(y.dtype)
-            inside = inside & ~corrupted[offered]
+            inside = inside & ~look_up(corrupted, offered)
             mine = source.index_select(0, rows)[:, None]
             choice = torch.cat([mine, offered], 1)  # (R, 9)
-            score = (asked * key[choice]).sum(-1)
-            same = ((choice[:, :, None] == offered[:, None]) & inside[:, None]).to(key.dtype)
+            score = scores.gather(1, look_up(place, choice))
+            same = ((choice[:, :, None] == offered[:, None]) & inside[:, None]).to(score.dtype)
             score = score + self.config.continuity * (same * worth).sum(-1)
             score = torch.cat([score[:, :1], score[:, 1:].masked_fill(~inside, -torch.inf)], 1)
             best = choice.gather(1, score.argmax(1, keepdim=True))
-            source = source.index_copy(0, rows, torch.where(changes, best, mine)[:, 0])
+            source = source.index_copy(0, rows, best[:, 0])
         return source
 
     def forward(
@@ -336,12 +342,14 @@ class NeuralPatchMatch(nn.Module):
         """
         corrupted = corrupted_patches(mask, self.config.patch_size)
         query, key = self.scores(coarse, features, detail, corrupted)
-        attention = self.attend(*self.corrupted_scores(query, key, corrupted), corrupted)
+        rows, scores = self.corrupted_scores(query, key, corrupted)
+        attention = self.attend(rows, scores, corrupted)
         if self.config.continuity and self.config.top_k == 1:
             grid = (mask.shape[2] // self.config.patch_size, mask.shape[3] // self.config.patch_size)
+            place = torch.arange(corrupted.shape[1], device=rows.device)
             sources = [
-                self.continued(query[b], key[b], bad, torch.nonzero(bad)[:, 0], attention.source[b, :, 0], grid)
-                for b, bad in enumerate(corrupted)
+                self.continued(scores[b, :count], place, bad, rows[b, :count], attention.source[b, :, 0], grid)
+                for b, (bad, count) in enumerate(zip(corrupted, corrupted.sum(1).tolist(), strict=True))
             ]
             attention = Attention(torch.stack(sources)[..., None], attention.weight)
         return self.low(coarse, mask, attention), attention

@@ -74,10 +74,10 @@ class Core(nn.Module):
         self.model = model.fused_copy()
 
     def forward(self, image: Tensor, mask: Tensor, detail: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """(1, 3, H, W) in [0, 1], (1, 1, H, W), 1 = hole, (1, 6, H / P, W / P) from `fine_detail` if the model has it
+        """(1, 3, H, W) in [0, 1], 0 in the hole; (1, 1, H, W), 1 = hole; (1, 6, H / P, W / P) from `fine_detail`
         -> low (1, 3, H / band, W / band), source (N, k), weight (N, k)."""
         match = self.model.patch_match
-        coarse, features = self.model.coarse(image * (1 - mask), mask)
+        coarse, features = self.model.coarse(image, mask)
         corrupted = corrupted_patches(mask, match.config.patch_size)
         query, key = match.scores(coarse, features, detail, corrupted)
         grid = (mask.shape[2] // match.config.patch_size, mask.shape[3] // match.config.patch_size)
