@@ -38,7 +38,7 @@ LABORATORY = {
     "metrics": set[str](),
     "train": {"model", "metrics"},
     "export": {"model"},
-    "bench": {"model", "metrics"},
+    "bench": {"model", "metrics", "export"},
 }
 """May use torch; each may import these others, and the runtime up to the engine."""
 VERBS = {f"{name}.cli" for name in ("train", "export", "bench")}
