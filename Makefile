@@ -41,7 +41,7 @@ check: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/rethined bench latency --sizes 512,1024,2048 --holes 0.2 --runs 10 --out build/bench
-	$(BIN)/rethined bench quality examples/photos --sizes 1024 --out build/bench
+	$(BIN)/rethined eval examples/photos --sizes 1024 --out build/bench
 
 tables: $(DEV)
 	$(BIN)/rethined bench report

@@ -18,10 +18,12 @@ import typer
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from rethined.bench import baselines, latency, provenance, quality, report
+from rethined.bench import baselines, latency, measure, provenance, report
+from rethined.bench.cases import Worst, write_pictures
 from rethined.bench.cli import register
 from rethined.errors import InputError, OutputError, RethinedError
-from rethined.metrics.fid import Inception768
+from rethined.image import read_photo
+from rethined.metrics.fid import Inception
 from rethined.metrics.lpips import Lpips
 
 SHARED = Path(os.environ.get("RETHINED_SHARED", Path(__file__).parents[2] / "shared")) / "weights"
@@ -121,7 +123,7 @@ def test_copy_above_is_its_definition() -> None:
 
 @pytest.mark.parametrize("method", [baselines.telea, baselines.telea_full, baselines.copy_reference])
 @pytest.mark.parametrize(("height", "width"), [(97, 131), (40, 700), (16, 16)])
-def test_baselines_keep_known_pixels_and_fill_holes(method: quality.Method, height: int, width: int) -> None:
+def test_baselines_keep_known_pixels_and_fill_holes(method: measure.Method, height: int, width: int) -> None:
     image, mask = smooth(height, width), small_hole(height, width)
     holed = np.where(mask[..., None], np.uint8(0), image)
     before = holed.copy()
@@ -138,7 +140,7 @@ def test_baselines_keep_known_pixels_and_fill_holes(method: quality.Method, heig
 def test_hole_content_never_leaks() -> None:
     image, mask = smooth(200, 600), small_hole(200, 600)
     other = np.where(mask[..., None], 255 - image, image)
-    for method in quality.BASELINES.values():
+    for method in measure.BASELINES.values():
         np.testing.assert_array_equal(method(image, mask), method(other, mask))
 
 
@@ -196,73 +198,143 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_quality_measures_ranks_and_shows(photos: Path, lpips: Lpips, tmp_path: Path) -> None:
-    methods = quality.load_methods(["telea", "copy_reference"])
-    spec = quality.MaskSpec.parse("strokes-10-20", seed=3)
+    methods = measure.load_methods(["telea", "copy_reference"])
+    spec = measure.MaskSpec.parse("strokes-10-20", seed=3)
     lines: list[str] = []
-    found = quality.find_photos(photos)
-    result = quality.run_quality(
-        methods, found, 128, spec, quality.Metrics(lpips), sheets=tmp_path / "sheets", progress=lines.append
-    )
+    found = measure.find_photos(photos)
+    worst = Worst(1, side=64)
+    metrics = measure.Metrics(lpips, lpips)
+    result = measure.run(methods, found, 128, spec, metrics, worst=worst, progress=lines.append)
     assert result["photos"] == 2
     assert result["too_small"] == ["2.png"]
     assert len(result["rows"]) == len(lines) == 4
+    assert [row["method"] for row in result["rows"]] == ["telea", "copy_reference"] * 2
     assert all(0.05 < row["hole"] <= 0.2 and row["lpips_hole"] > row["lpips"] > 0 for row in result["rows"])
+    assert all(row["lpips_squeeze_hole"] == pytest.approx(row["lpips_hole"]) for row in result["rows"])
     assert result["methods"]["copy_reference"]["ratio"] == 1
     means = {name: summary["mean"]["lpips_hole"] for name, summary in result["methods"].items()}
     assert result["methods"]["telea"]["ratio"] == pytest.approx(means["telea"] / means["copy_reference"])
-    rows = [row["lpips_hole"] for row in result["rows"] if row["method"] == "telea"]
-    assert result["methods"]["telea"]["median"]["lpips_hole"] == pytest.approx(np.median(rows))
+    telea, ours = ([r["lpips_hole"] for r in result["rows"] if r["method"] == name] for name in methods)
+    assert result["methods"]["telea"]["median"]["lpips_hole"] == pytest.approx(np.median(telea))
+    assert result["methods"]["telea"]["better"] == np.mean(np.less(telea, ours))
     # Any subset, the same masks.
-    alone = quality.run_quality({"telea": methods["telea"]}, found[1:2], 128, spec, quality.Metrics(lpips))
+    alone = measure.run({"telea": methods["telea"]}, found[1:2], 128, spec, measure.Metrics(lpips))
     assert alone["rows"][0]["lpips_hole"] == result["rows"][2]["lpips_hole"]
     assert alone["methods"]["telea"]["ratio"] is None
-    # Sheets: the worst of the last method first, four panels of the short side (128 x 96 and 128 x 83).
-    worst = max((row for row in result["rows"] if row["method"] == "copy_reference"), key=lambda r: r["lpips_hole"])
-    sheets = sorted((tmp_path / "sheets").glob("*.png"))
-    assert [path.name[:2] for path in sheets] == ["00", "01"]
-    assert sheets[0].stem == f"00-{Path(worst['photo']).stem}"
-    assert cv2.imread(str(sheets[0])).shape[1] == 4 * min(worst["height"], worst["width"])
+    assert "lpips_squeeze" not in alone["rows"][0]
+    # Cases: the worst of the last method, and the worst of each of as many photographs: here the same one.
+    bad = max((row for row in result["rows"] if row["method"] == "copy_reference"), key=lambda r: r["lpips_hole"])
+    assert [case.photo for case in worst.cases] == [case.photo for case in worst.of_each_photo] == [bad["photo"]]
+    assert list(worst.cases[0].fills) == ["copy_reference", "telea"]
+    (tmp_path / "sheets").mkdir()
+    (tmp_path / "sheets" / "worst-2.jpg").write_text("of a run before")
+    write_pictures(tmp_path / "sheets", worst.of_each_photo)
+    assert [path.name for path in (tmp_path / "sheets").iterdir()] == ["worst-1.jpg"]
+    assert cv2.imread(str(tmp_path / "sheets" / "worst-1.jpg")).shape == (64 + 24, 4 * 64 + 3 * 4, 3)
     # And it is JSON with provenance.
-    path = provenance.write_json(tmp_path / "deep" / "quality.json", result)
+    path = provenance.write_json(tmp_path / "deep" / "quality.json", result | provenance.provenance())
     read = provenance.read_json(path)
     assert read["machine"]["cores"] == os.cpu_count()
     assert read["versions"]["numpy"] == np.__version__
-    assert {"commit", "date", "load_average", "weights"} <= read.keys()
+    assert {"commit", "date", "load_average", "dirty"} <= read.keys()
+
+
+def test_the_crop_is_where_the_distance_is() -> None:
+    pixels, mask = np.zeros((1000, 1500, 3), np.uint8), np.zeros((1000, 1500), bool)
+    mask[:, 700:] = True
+    cells = np.zeros((63, 94))
+    cells[2, 50] = 1
+    cells[40:44, 80:84] = 0.5  # together 8, at rows 640 to 704 and columns 1280 to 1344
+    case = Worst(1, side=100).consider("a", 1500, "m", pixels, mask, cells, 1.0)
+    assert case is not None
+    left, top, right, bottom = case.box
+    assert (right - left, bottom - top) == (100, 100)
+    assert 1344 - 100 <= left + 16 <= 1280 + 16
+    assert 704 - 100 <= top + 16 <= 640 + 16
+    assert case.original.shape == case.masked.shape == (100, 100, 3)
+    small = Worst(1, side=400).consider("a", 60, "m", pixels[:50, :60], mask[:50, 670:730], np.ones((4, 4)), 1.0)
+    assert small is not None
+    assert small.box == (0, 0, 60, 50)
+
+
+def test_the_worst_are_kept_and_one_of_each_photograph() -> None:
+    pixels, mask, cells = np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), bool), np.ones((2, 2))
+    worst = Worst(2)
+    for photo, badness in (("a", 0.5), ("a", 0.9), ("b", 0.3), ("a", 0.8), ("c", 0.1), ("b", 0.2)):
+        worst.consider(photo, 32, "m", pixels, mask, cells, badness)
+    assert [(case.photo, case.badness) for case in worst.cases] == [("a", 0.9), ("a", 0.8)]
+    assert [(case.photo, case.badness) for case in worst.of_each_photo] == [("a", 0.9), ("b", 0.3)]
 
 
 def test_quality_counts_fid768(photos: Path, lpips: Lpips) -> None:
     path = SHARED / "inception2015_768.safetensors"
     if not path.is_file():
         pytest.skip(f"needs {path} (set RETHINED_SHARED)")
-    metrics = quality.Metrics(lpips, Inception768.load(path), fid_crops=2, fid_size=64)
-    methods: dict[str, quality.Method] = {
+    metrics = measure.Metrics(lpips, None, Inception.load(path), crops=2, crop_size=64)
+    methods: dict[str, measure.Method] = {
         "nothing": lambda image, mask: image.copy(),
         "telea": baselines.telea,
     }
-    result = quality.run_quality(methods, quality.find_photos(photos), 128, quality.MaskSpec(), metrics)
-    assert result["fid768"] == {"crops": 2, "size": 64}
-    assert result["methods"]["nothing"]["fid768"] == pytest.approx(0, abs=1e-9)
-    assert result["methods"]["telea"]["fid768"] > 1e-3
+    found = measure.find_photos(photos)
+    result = measure.run(methods, found, 128, measure.MaskSpec(), metrics)
+    assert result["fid"] == {"name": "FID-768", "crops": 2, "crop_size": 64}
+    assert "fid" not in result["methods"]["telea"]
+    for key in ("fid768", "fid768_hole"):
+        assert result["methods"]["nothing"][key] == pytest.approx(0, abs=1e-9)
+        assert result["methods"]["telea"][key] > 1e-3
+    one = measure.run(methods, found[:1], 128, measure.MaskSpec(), metrics)
+    assert "fid768" not in one["methods"]["telea"]  # one picture is no distribution; its crops are
+    assert one["methods"]["telea"]["fid768_hole"] > 0
+
+
+def test_masks_from_a_folder(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "drawn"
+    folder.mkdir()
+    found = measure.find_photos(photos)[:1]
+    (holes,) = measure.parse_masks(str(folder))
+    assert str(holes) == "drawn"
+    with pytest.raises(InputError, match=r"no mask for 0\.png; put 0\.png there"):
+        holes.check(found)
+    mask = np.zeros((120, 160), np.uint8)
+    mask[:, 80] = 255  # a hairline, kept at any size
+    photo = read_photo(found[0])
+    assert cv2.imwrite(str(folder / "0.png"), mask)
+    holes.check(found)
+    np.testing.assert_array_equal(holes.of(found[0], photo, 120, 160), mask > 0)
+    quarter = holes.of(found[0], photo, 30, 40)
+    assert quarter[:, 20].all()
+    assert quarter.sum() == 30
+    for name, wrong, message in (
+        ("empty", np.zeros((120, 160)), "without white"),
+        ("full", np.full((120, 160), 255), "all white"),
+        ("small", np.zeros((60, 80)), "80 x 60 but"),
+    ):
+        assert cv2.imwrite(str(folder / f"{name}.png"), wrong.astype(np.uint8))
+        with pytest.raises(InputError, match=message):
+            holes.of(photos / f"{name}.png", photo, 120, 160)
 
 
 def test_quality_refuses(photos: Path, lpips: Lpips, tmp_path: Path) -> None:
-    found, metrics = quality.find_photos(photos), quality.Metrics(lpips)
+    found, metrics = measure.find_photos(photos), measure.Metrics(lpips)
     with pytest.raises(RethinedError, match="changed known pixels of 0"):
-        quality.run_quality({"bad": lambda image, mask: 255 - image}, found, 128, quality.MaskSpec(), metrics)
-    with pytest.raises(InputError, match="no photograph has 4096"):
-        quality.run_quality({"telea": baselines.telea}, found, 4096, quality.MaskSpec(), metrics)
+        measure.run({"bad": lambda image, mask: 255 - image}, found, 128, measure.MaskSpec(), metrics)
+    assert measure.run({"telea": baselines.telea}, found, 4096, measure.MaskSpec(), metrics)["rows"] == []
     with pytest.raises(InputError, match="no method 'lama'"):
-        quality.load_methods(["lama"])
-    for text in ("strokes", "clouds-10-20", "strokes-a-b"):
-        with pytest.raises(InputError, match="KIND-LOW-HIGH"):
-            quality.MaskSpec.parse(text)
+        measure.load_methods(["lama"])
+    for text in ("strokes", "clouds-10-20", "strokes-a-b", "strokes-20-10", "strokes-0-10", "no/such/folder"):
+        with pytest.raises(InputError, match=r"KIND-LOW-HIGH.*or a folder"):
+            measure.parse_masks(text)
     with pytest.raises(InputError, match="no photographs in"):
-        quality.find_photos(tmp_path)
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(InputError, match="not a picture"):
-        quality.read_photo(tmp_path / "text.png", 64)
+        measure.find_photos(tmp_path)
+    with pytest.raises(InputError, match=r"weights are a\.pt; give"):
+        measure.load_engine(tmp_path / "a.pt")
+    with pytest.raises(InputError, match="every side needs 64"):
+        measure.reduced(read_photo(photos / "2.png"), 50)
+    (photos / "0.jpg").write_text("no picture")
+    with pytest.raises(InputError, match="two photographs called 0"):
+        measure.find_photos(photos)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="file is a file"):
         provenance.write_json(tmp_path / "file" / "a.json", {})
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(InputError, match="holds a list"):
@@ -337,16 +409,26 @@ ORIGIN: dict[str, Any] = {
     "versions": {"rethined": "1.0"},
 }
 MEASURES = dict.fromkeys(("lpips", "l1", "psnr", "ssim", "lpips_hole", "l1_hole", "psnr_hole", "ssim_hole"), 0.25)
-QUALITY: dict[str, Any] = {
-    "kind": "quality",
+RUN: dict[str, Any] = {
     "size": 2048,
     "masks": {"name": "strokes-10-20", "seed": 0},
     "photos": 12,
-    "fid768": None,
-    "weights": {"rethined:a/b.onnx": "f" * 64},
-    "methods": {"rethined:a/b.onnx": {"mean": MEASURES, "median": MEASURES, "fid768": None, "ratio": 0.856}},
-    **ORIGIN,
+    "methods": {
+        "copy_reference": {"mean": MEASURES, "ratio": 1.0, "better": 0.0},
+        "rethined:a/b.onnx": {"mean": MEASURES, "fid768": 0.25, "ratio": 0.856, "better": 0.75},
+    },
 }
+WEIGHTS = {"rethined:a/b.onnx": "f" * 64}
+QUALITY: dict[str, Any] = {"kind": "quality", **RUN, "weights": WEIGHTS, **ORIGIN}
+PICTURE: dict[str, Any] = {
+    "file": "../docs/worst-1.jpg",
+    "photo": "a.jpg",
+    "size": 512,
+    "masks": "drawn",
+    "panels": ["masked", "rethined"],
+    "lpips_hole": {"rethined": 0.3},
+}
+EVAL: dict[str, Any] = {"kind": "eval", "runs": [RUN], "pictures": [PICTURE], "weights": WEIGHTS, **ORIGIN}
 TIMES = {"n": 9, "median_ms": 33.33, "iqr_ms": 1.0, "min_ms": 30.0}
 LATENCY: dict[str, Any] = {
     "kind": "latency",
@@ -363,6 +445,7 @@ LATENCY: dict[str, Any] = {
 def results(tmp_path: Path) -> Path:
     folder = tmp_path / "results"
     provenance.write_json(folder / "quality--tiny.json", QUALITY)
+    provenance.write_json(folder / "eval--tiny.json", EVAL)
     provenance.write_json(folder / "latency--tiny.json", LATENCY)
     provenance.write_json(folder / "other.json", {"kind": "something else"})
     return folder
@@ -370,11 +453,20 @@ def results(tmp_path: Path) -> Path:
 
 def test_report_renders_tables(results: Path) -> None:
     rendered = report.tables(results)
-    assert sorted(rendered) == ["latency", "latency--tiny", "quality", "quality--tiny"]
+    evaluated = ["eval--tiny", "eval--tiny.overview", "eval--tiny.pictures"]
+    assert sorted(rendered) == [
+        *evaluated,
+        *("latency", "latency--tiny", "quality", "quality--tiny", "quality--tiny.overview"),
+    ]
     assert rendered["quality"] == (
-        "| long side | holes | photographs | method | LPIPS in hole | ratio | FID-768 |\n"
-        "| --- | --- | --- | --- | --- | --- | --- |\n"
-        "| 2048 | strokes 10-20 % | 12 | rethined (b) | 0.250 | 0.86 | - |\n"
+        "| long side | holes | photographs | copy_reference | rethined (b) |\n"
+        "| --- | --- | --- | --- | --- |\n"
+        "| 2048 | strokes 10-20 % | 12 | 0.250 | 0.250 (0.86) |\n"
+    )
+    assert rendered["eval--tiny.overview"].startswith(rendered["quality"])
+    assert rendered["eval--tiny"] == rendered["quality--tiny"]
+    assert rendered["eval--tiny.pictures"] == (
+        "![masked, rethined](docs/worst-1.jpg)\n\n*a.jpg, 512 pixels, drawn; LPIPS in hole: rethined 0.300.*\n"
     )
     assert rendered["latency"] == (
         "| processor | threads | image | hole | median, ms | IQR, ms | least, ms "
@@ -383,10 +475,13 @@ def test_report_renders_tables(results: Path) -> None:
         "| Test CPU | 2 | 4096x4096 | 10% | 33.3* | 1.0 | 30.0 | - | 12.0 | 512 |\n"
         "\n\\* other programs were running.\n"
     )
-    assert rendered["quality--tiny"].endswith(
-        "\n12 photographs, 2048 pixels, strokes 10-20 %; Test CPU; rethined 1.0; 2025-01-02; "
-        "commit 0123456789; rethined (b) weights ffffffffff.\n"
-    )
+    table, origin = rendered["quality--tiny"].split("\n\n")
+    head, _, _, ours = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
+    row = dict(zip(head, ours, strict=True))
+    assert row["method"] == "rethined (b)"
+    assert (row["ratio"], row["better"], row["FID-768"]) == ("0.86", "75%", "0.250")
+    assert "LPIPS (Squeeze)" not in row  # nobody measured it
+    assert origin == "Test CPU; rethined 1.0; 2025-01-02; commit 0123456789; rethined (b) weights ffffffffff.\n"
 
 
 def test_report_fills_markers_once(results: Path, tmp_path: Path) -> None:
@@ -397,7 +492,7 @@ def test_report_fills_markers_once(results: Path, tmp_path: Path) -> None:
     assert report.update([page], results) == [page]
     text = page.read_text()
     assert text.startswith("before\n<!-- bench:quality -->\n| long side |")
-    assert text.endswith("0.86 | - |\n<!-- /bench -->\nafter\n")
+    assert text.endswith("(0.86) |\n<!-- /bench -->\nafter\n")
     assert "stale" not in text
     assert report.update([page], results) == []
 

@@ -134,6 +134,21 @@ def test_lpips_in_hole_is_the_mean_of_the_map_there() -> None:
     assert model.in_hole(a, a, mask) == 0
 
 
+@pytest.mark.parametrize("net", ["alex", "squeeze"])
+def test_lpips_of_large_images_is_the_published_number(net: Net) -> None:
+    model = random_lpips(net)
+    a, b = pictures(300, 145)
+    distances = model.compare(a, b, tile=128)
+    assert distances.mean() == pytest.approx(float(model(tensor(a), tensor(b))), rel=1e-5)
+    mask = np.random.default_rng(0).random((300, 145)) < 0.3
+    sums = distances.sums_in(mask)
+    assert sums.shape == (19, 10)  # cells of 16 x 16, the last ones smaller
+    want = np.where(mask, distances.map(), 0)
+    assert sums[2, 8] == pytest.approx(want[32:48, 128:144].sum(), rel=1e-5)
+    assert sums[18, 9] == pytest.approx(want[288:, 144:].sum(), rel=1e-5)
+    assert sums.sum() / mask.sum() == pytest.approx(distances.mean_in(mask))
+
+
 def test_lpips_as_a_loss() -> None:
     model = random_lpips("squeeze")
     torch.nn.Sequential(model).train()
@@ -225,7 +240,22 @@ def test_image_metrics_refuse() -> None:
         image.ssim(a[:10], b[:10])
 
 
-# --- FID-768 ---
+def test_all_image_metrics_at_once_are_the_single_ones() -> None:
+    a, b = pictures(530, 40)
+    mask = np.zeros((530, 40), bool)
+    mask[250:300, 15:35] = True
+    want = {"l1": image.l1(a, b), "psnr": image.psnr(a, b), "ssim": image.ssim(a, b)}
+    want |= {
+        "l1_hole": image.l1(a, b, mask),
+        "psnr_hole": image.psnr(a, b, mask),
+        "ssim_hole": image.ssim(a, b, mask),
+    }
+    assert image.measure(a, b, mask) == want
+    assert want["ssim"] == pytest.approx(image.ssim_map(a, b)[5:-5, 5:-5].mean(), rel=1e-5)
+    assert want["ssim_hole"] == pytest.approx(image.ssim_map(a, b)[mask].mean(), rel=1e-5)
+
+
+# --- FID ---
 
 
 @pytest.mark.parametrize("count", [6, 50])
@@ -239,17 +269,145 @@ def test_frechet_distance_is_its_formula(count: int) -> None:
     # With 6 samples the product is singular and its eigenvalues, rooted, are the less exact side.
     assert fid.frechet_distance(a, b) == pytest.approx(want, rel=1e-5)
     assert fid.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
-    with pytest.raises(InputError, match="FID-768 got 1"):
+    with pytest.raises(InputError, match="FID got 1"):
         fid.frechet_distance(a[:1], b)
+
+
+class PublishedInception:
+    """The network as pytorch-fid and torch-fidelity publish it (torchvision's layers, FID's pooling), in functions.
+
+    A layer's weights are drawn when it is first met, and collected in `tensors` by their published names.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, torch.Tensor] = {}
+        self.generator = torch.Generator().manual_seed(0)
+
+    def conv(
+        self, x: torch.Tensor, name: str, width: int, size: int | tuple[int, int], stride: int = 1, pad: bool = True
+    ) -> torch.Tensor:
+        kernel = (size, size) if isinstance(size, int) else size
+        weight = torch.randn(width, x.shape[1], *kernel, generator=self.generator) / (x[0, :, 0, 0].numel() ** 0.5)
+        gamma, beta, mean = (torch.rand(width, generator=self.generator) for _ in range(3))
+        variance = 0.5 + torch.rand(width, generator=self.generator)
+        self.tensors[f"{name}.conv.weight"] = weight
+        named = {"weight": gamma, "bias": beta, "running_mean": mean, "running_var": variance}
+        self.tensors |= {f"{name}.bn.{part}": value for part, value in named.items()}
+        self.tensors[f"{name}.bn.num_batches_tracked"] = torch.tensor(0)
+        padding = (kernel[0] // 2, kernel[1] // 2) if pad else 0
+        x = F.conv2d(x, weight, None, stride, padding)
+        return F.batch_norm(x, mean, variance, gamma, beta, eps=0.001).relu()
+
+    def chain(self, x: torch.Tensor, name: str, *layers: tuple[int, int | tuple[int, int]]) -> torch.Tensor:
+        for number, (width, size) in enumerate(layers, 1):
+            x = self.conv(x, f"{name}_{number}", width, size)
+        return x
+
+    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 3, 299, 299) in [0, 1] to the features of 768 and 2048."""
+        x = self.conv(2 * x - 1, "Conv2d_1a_3x3", 32, 3, 2, False)
+        x = self.conv(x, "Conv2d_2a_3x3", 32, 3, 1, False)
+        x = F.max_pool2d(self.conv(x, "Conv2d_2b_3x3", 64, 3), 3, 2)
+        x = self.conv(x, "Conv2d_3b_1x1", 80, 1)
+        x = F.max_pool2d(self.conv(x, "Conv2d_4a_3x3", 192, 3, 1, False), 3, 2)
+        for name, width in (("Mixed_5b", 32), ("Mixed_5c", 64), ("Mixed_5d", 64)):
+            pooled = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+            branches = [
+                self.conv(x, f"{name}.branch1x1", 64, 1),
+                self.chain(x, f"{name}.branch5x5", (48, 1), (64, 5)),
+                self.chain(x, f"{name}.branch3x3dbl", (64, 1), (96, 3), (96, 3)),
+                self.conv(pooled, f"{name}.branch_pool", width, 1),
+            ]
+            x = torch.cat(branches, 1)
+        double = self.chain(x, "Mixed_6a.branch3x3dbl", (64, 1), (96, 3))
+        branches = [
+            self.conv(x, "Mixed_6a.branch3x3", 384, 3, 2, False),
+            self.conv(double, "Mixed_6a.branch3x3dbl_3", 96, 3, 2, False),
+        ]
+        x = torch.cat([*branches, F.max_pool2d(x, 3, 2)], 1)
+        row, column = (1, 7), (7, 1)
+        for name, c in (("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)):
+            pooled = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+            dbl = ((c, 1), (c, column), (c, row), (c, column), (192, row))
+            branches = [
+                self.conv(x, f"{name}.branch1x1", 192, 1),
+                self.chain(x, f"{name}.branch7x7", (c, 1), (c, row), (192, column)),
+                self.chain(x, f"{name}.branch7x7dbl", *dbl),
+                self.conv(pooled, f"{name}.branch_pool", 192, 1),
+            ]
+            x = torch.cat(branches, 1)
+        middle = x.mean((2, 3))
+        single = self.conv(x, "Mixed_7a.branch3x3_1", 192, 1)
+        double = self.chain(x, "Mixed_7a.branch7x7x3", (192, 1), (192, row), (192, column))
+        branches = [
+            self.conv(single, "Mixed_7a.branch3x3_2", 320, 3, 2, False),
+            self.conv(double, "Mixed_7a.branch7x7x3_4", 192, 3, 2, False),
+        ]
+        x = torch.cat([*branches, F.max_pool2d(x, 3, 2)], 1)
+        for name in ("Mixed_7b", "Mixed_7c"):
+            average = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+            pooled = average if name == "Mixed_7b" else F.max_pool2d(x, 3, 1, 1)
+            single = self.conv(x, f"{name}.branch3x3_1", 384, 1)
+            double = self.chain(x, f"{name}.branch3x3dbl", (448, 1), (384, 3))
+            branches = [
+                self.conv(x, f"{name}.branch1x1", 320, 1),
+                *(
+                    self.conv(single, f"{name}.branch3x3_2{side}", 384, k)
+                    for side, k in (("a", (1, 3)), ("b", (3, 1)))
+                ),
+                *(self.conv(double, f"{name}.branch3x3dbl_3{s}", 384, k) for s, k in (("a", (1, 3)), ("b", (3, 1)))),
+                self.conv(pooled, f"{name}.branch_pool", 192, 1),
+            ]
+            x = torch.cat(branches, 1)
+        return middle, x.mean((2, 3))
+
+
+def test_the_whole_inception_is_the_published_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = PublishedInception()
+    picture = np.random.default_rng(0).integers(0, 256, (299, 299, 3), dtype=np.uint8)
+    middle, end = published(tensor(picture))
+    published.tensors["fc.weight"] = torch.zeros(1008, 2048)  # the classifier, which FID does not use
+    torch.save(published.tensors, tmp_path / fid.FILES[0])
+    save_file({"conv.weight": torch.zeros(1)}, tmp_path / fid.FILES[2])
+    monkeypatch.setenv("RETHINED_BACKBONES", str(tmp_path))
+    model = fid.Inception.load()  # the whole one comes first
+    assert model.label == "FID"
+    np.testing.assert_allclose(fid.features(model, [picture])[0], end[0], rtol=1e-3, atol=1e-5 * float(end.max()))
+    late = ("mixed_8", "mixed_9", "mixed_10")
+    half = {name: value for name, value in fid._folded(published.tensors).items() if not name.startswith(late)}
+    model = fid.Inception(half)
+    assert model.label == "FID-768"
+    got = fid.features(model, [picture])[0]
+    np.testing.assert_allclose(got, middle[0], rtol=1e-3, atol=1e-5 * float(middle.max()))
+    if (shared := SHARED / fid.FILES[2]).is_file():  # the real one has these layers, of these shapes
+        shapes = {name: tuple(value.shape) for name, value in load_file(shared).items()}
+        assert shapes == {name: tuple(value.shape) for name, value in half.items()}
+    del published.tensors["Mixed_7c.branch_pool.conv.weight"]
+    torch.save(published.tensors, tmp_path / "part.pth")
+    with pytest.raises(WeightsError, match="lacks a layer"):
+        fid.Inception.load(tmp_path / "part.pth")
+    (tmp_path / "bad.pth").write_bytes(b"no")
+    with pytest.raises(WeightsError, match=r"bad\.pth is not a file of tensors"):
+        fid.Inception.load(tmp_path / "bad.pth")
+    torch.save([1], tmp_path / "list.pth")
+    with pytest.raises(WeightsError, match="no dictionary of tensors"):
+        fid.Inception.load(tmp_path / "list.pth")
+
+
+@pytest.mark.parametrize(("height", "width"), [(120, 90), (299, 700), (1000, 50)])
+def test_images_are_resized_as_pytorch_fid_does(height: int, width: int) -> None:
+    a, _ = pictures(height, width)
+    want = F.interpolate(tensor(a), (299, 299), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(fid._reduced(a), want, atol=1e-5, rtol=0)
 
 
 def test_fid768_refuses_without_its_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RETHINED_BACKBONES", raising=False)
     with pytest.raises(InputError, match=r"inception2015_768\.safetensors.*Inception-v3.*RETHINED_BACKBONES"):
-        fid.Inception768.load()
+        fid.Inception.load()
     monkeypatch.setenv("RETHINED_BACKBONES", str(tmp_path))
     with pytest.raises(InputError, match=r"inception2015_768\.safetensors is not there"):
-        fid.Inception768.load()
+        fid.Inception.load()
 
 
 def test_fid768_grows_with_blur() -> None:
@@ -257,7 +415,7 @@ def test_fid768_grows_with_blur() -> None:
     path = SHARED / "inception2015_768.safetensors"
     if not path.is_file():
         pytest.skip(f"needs {path} (set RETHINED_SHARED)")
-    model = fid.Inception768.load(path)
+    model = fid.Inception.load(path)
     rng = np.random.default_rng(0)
     sharp = [np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((12, 12, 1))).astype(np.uint8) for _ in range(6)]
     soft = [picture // 8 * 8 for picture in sharp]

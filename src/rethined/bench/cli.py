@@ -1,14 +1,16 @@
-"""`rethined bench quality | latency | report`. Heavy imports are inside the verbs."""
+"""`rethined eval`, `rethined bench quality | latency | report`. Heavy imports are inside the verbs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, TypeVar
 
 import typer
 
-from rethined.errors import InputError
+from rethined.errors import BackendError, InputError
 
 Number = TypeVar("Number", int, float)
 
@@ -16,44 +18,158 @@ bench = typer.Typer(help="Measure quality and speed; render the tables.", no_arg
 
 
 def register(app: typer.Typer) -> None:
-    """Add the group `bench` with its verbs to the main command line."""
+    """Add the verb `eval` and the group `bench` with its verbs to the main command line."""
+    app.command("eval")(evaluate)
     app.add_typer(bench, name="bench")
+
+
+Photos = Annotated[Path, typer.Argument(help="Folder of photographs, or one.", metavar="PHOTOS")]
+Masks = Annotated[
+    str,
+    typer.Option(
+        help="KIND-LOW-HIGH in percent, of strokes, boxes, objects, mixed; or a folder of PNG masks named like the "
+        "photographs, white = hole; comma between.",
+        metavar="SPECS",
+    ),
+]
+Sizes = Annotated[str, typer.Option(help="Pixels on the long side; comma between.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the masks.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many photographs.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with.  [default: one per core]")]
+Fid = Annotated[
+    bool,
+    typer.Option(help="Also FID, where $RETHINED_BACKBONES holds the whole Inception, or else FID-768."),
+]
+Inception = Annotated[
+    Path | None, typer.Option(help="Inception of pytorch-fid or torch-fidelity, for --fid.", metavar="FILE")
+]
+Out = Annotated[Path, typer.Option(help="Folder of results.", metavar="FOLDER")]
+Pictures = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also write worst-1.jpg, ... there: the worst case of each photograph, at 100 %.", metavar="FOLDER"
+    ),
+]
+Cases = Annotated[int, typer.Option(min=1, help="Most cases, and most pictures, to show.")]
+
+
+def evaluate(
+    photos: Photos,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="An ONNX core, or the .safetensors of a training run.  [default: those in the package]",
+            metavar="FILE",
+        ),
+    ] = None,
+    sizes: Sizes = "512,1024,2048,4096",
+    masks: Masks = "strokes-10-20,objects-10-20,mixed-30-50",
+    seed: Seed = 0,
+    limit: Limit = None,
+    threads: Threads = None,
+    squeeze: Annotated[bool, typer.Option(help="LPIPS over SqueezeNet as well as over AlexNet.")] = True,
+    fid: Fid = False,
+    inception: Inception = None,
+    reference: Annotated[
+        bool, typer.Option(help="Measure telea and copy_reference as well, and the ratio to the latter.")
+    ] = True,
+    name: Annotated[str | None, typer.Option(help="Of the results.  [default: the folder's]")] = None,
+    out: Out = Path("results"),
+    report: Annotated[bool, typer.Option(help="Also write eval--NAME.html: worst cases first, at 100 %.")] = True,
+    pictures: Pictures = None,
+    cases: Cases = 24,
+) -> int:
+    """Judge one model: LPIPS, L1, PSNR, SSIM and FID of its fills, over the whole image and inside the hole.
+
+    Writes OUT/eval--NAME.json, with a row for every photograph and method, and OUT/eval--NAME.html.
+    """
+    evaluation, measure = _laboratory()
+    from rethined.bench.cases import Worst
+    from rethined.bench.page import page
+    from rethined.bench.provenance import check_folder, write_json
+    from rethined.bench.report import overview
+    from rethined.image import write_atomic
+
+    found = measure.find_photos(photos)[:limit]
+    holes = measure.parse_masks(masks, seed)
+    pixels = _sizes(sizes)
+    name = _file_name(name or photos.resolve().stem)
+    for folder in (out, pictures or out):
+        check_folder(folder)
+    _use_threads(threads)
+    worst = Worst(cases)
+    result = evaluation.evaluate(
+        weights,
+        found,
+        pixels,
+        holes,
+        measure.Metrics.load(squeeze=squeeze, distances=fid, inception=inception),
+        reference=reference,
+        threads=threads,
+        worst=worst,
+        progress=typer.echo,
+    )
+    json = out / f"eval--{name}.json"
+    out.mkdir(parents=True, exist_ok=True)
+    if pictures:
+        result["pictures"] = evaluation.write_worst(pictures, worst.of_each_photo, json)
+    if report:
+        html = json.with_suffix(".html")
+        write_atomic(html, page(result, worst.cases, f"rethined eval: {name}").encode(), overwrite=True)
+        typer.echo(f"wrote {html}")
+    typer.echo(f"wrote {write_json(json, result)}")
+    typer.echo(f"\nLPIPS in the hole (of copy_reference's):\n{overview(result)}", nl=False)
+    return 0
 
 
 @bench.command()
 def quality(
-    photos: Annotated[Path, typer.Argument(help="Folder of photographs, or one.")],
+    photos: Photos,
     methods: Annotated[
         str, typer.Option(help="telea, telea_full, copy_reference, rethined, rethined:FILE; comma between.")
     ] = "telea,copy_reference,rethined",
-    sizes: Annotated[str, typer.Option(help="Pixels on the long side; comma between.")] = "2048",
-    masks: Annotated[
-        str, typer.Option(help="KIND-LOW-HIGH in percent, of strokes, boxes, objects, mixed; comma between.")
-    ] = "strokes-10-20",
-    seed: Annotated[int, typer.Option(help="Of the masks.")] = 0,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many photographs.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the engine.")] = None,
-    fid: Annotated[bool, typer.Option(help="Also FID-768, over crops around the holes.")] = False,
+    sizes: Sizes = "2048",
+    masks: Masks = "strokes-10-20",
+    seed: Seed = 0,
+    limit: Limit = None,
+    threads: Threads = None,
+    squeeze: Annotated[bool, typer.Option(help="LPIPS over SqueezeNet as well as over AlexNet.")] = False,
+    fid: Fid = False,
+    inception: Inception = None,
     name: Annotated[str, typer.Option(help="Ends the result's file name.")] = "",
-    out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
-    sheets: Annotated[Path | None, typer.Option(help="Folder for PNG sheets at 100 %, worst first.")] = None,
-) -> None:
-    """LPIPS, L1, PSNR, SSIM (whole image and inside the hole) and FID-768 of methods on photographs."""
-    from rethined.bench import quality as task
-    from rethined.bench.provenance import write_json
-    from rethined.metrics.fid import Inception768
-    from rethined.metrics.lpips import Lpips
+    out: Out = Path("results"),
+    pictures: Pictures = None,
+    cases: Cases = 24,
+) -> int:
+    """Compare methods, or several weights, by what `rethined eval` measures: one result per masks and size."""
+    _, measure = _laboratory()
+    from rethined.bench import provenance
+    from rethined.bench.cases import Worst, write_pictures
 
-    specs = [task.MaskSpec.parse(text, seed) for text in masks.split(",")]
-    metrics = task.Metrics(Lpips.load("alex"), Inception768.load() if fid else None)
-    loaded = task.load_methods(methods.split(","), threads=threads)
-    found = task.find_photos(photos)[:limit]
-    for spec in specs:
-        for pixels in _numbers(sizes, int):
-            stem = "--".join(["quality", str(spec), str(pixels)] + ([name] if name else []))
-            folder = sheets and sheets / stem
-            result = task.run_quality(loaded, found, pixels, spec, metrics, sheets=folder, progress=typer.echo)
-            typer.echo(f"wrote {write_json(out / f'{stem}.json', result)}")
+    found = measure.find_photos(photos)[:limit]
+    holes = measure.parse_masks(masks, seed)
+    pixels = _sizes(sizes)
+    for some in holes:
+        some.check(found)
+    for folder in (out, pictures or out):
+        provenance.check_folder(folder)
+    _use_threads(threads)
+    metrics = measure.Metrics.load(squeeze=squeeze, distances=fid, inception=inception)
+    loaded = measure.load_methods(methods.split(","), threads=threads)
+    for some in holes:
+        for size in pixels:
+            origin = provenance.provenance()
+            worst = Worst(cases)
+            run = measure.run(loaded, found, size, some, metrics, worst=worst, progress=typer.echo)
+            if not run["rows"]:
+                raise InputError(f"no photograph has {size} pixels on its long side; give a smaller size")
+            stem = "--".join(["quality", str(some), str(size)] + ([_file_name(name)] if name else []))
+            if pictures:
+                write_pictures(pictures / stem, worst.of_each_photo)
+            weights = {name: measure.sha256_of(name) for name in loaded if name.startswith("rethined")}
+            result = {"kind": "quality", **run, "weights": weights, **measure.described(metrics), **origin}
+            typer.echo(f"wrote {provenance.write_json(out / f'{stem}.json', result)}")
+    return 0
 
 
 @bench.command()
@@ -89,7 +205,7 @@ def latency(
 @bench.command()
 def report(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Markdown files with markers.", show_default="README and docs")
+        list[Path] | None, typer.Argument(help="Markdown files with markers.", show_default="README and model card")
     ] = None,
     results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
     check: Annotated[bool, typer.Option(help="Write nothing; fail when a table is out of date.")] = False,
@@ -97,15 +213,42 @@ def report(
     """Render the tables between `<!-- bench:NAME -->` and `<!-- /bench -->`."""
     from rethined.bench import report as task
 
-    documents = (Path("README.md"), Path("MODEL_CARD.md"), Path("docs/benchmarks.md"))
+    documents = (Path("README.md"), Path("MODEL_CARD.md"))
     targets = files or [path for path in documents if path.is_file()]
     if not targets:
-        raise InputError("no README.md or docs/benchmarks.md here; name the Markdown files to fill")
+        raise InputError("no README.md or MODEL_CARD.md here; name the Markdown files to fill")
     changed = task.update(targets, results, check=check)
     for path in changed:
         typer.echo(f"{'out of date' if check else 'updated'}: {path}")
     if check and changed:
         raise typer.Exit(1)
+
+
+def _laboratory() -> tuple[ModuleType, ModuleType]:
+    """The modules that measure, which need torch."""
+    try:
+        from rethined.bench import evaluate, measure
+    except ImportError as error:
+        raise BackendError(f"measuring needs {error.name}; install it with: pip install 'rethined[bench]'") from error
+    return evaluate, measure
+
+
+def _use_threads(threads: int | None) -> None:
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def _sizes(text: str) -> list[int]:
+    sizes = sorted(set(_numbers(text, int)))
+    if sizes[0] < 1:
+        raise InputError(f"sizes are {text}; give pixels on the long side, such as 1024,2048")
+    return sizes
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "photos"
 
 
 def _numbers(text: str, kind: Callable[[str], Number]) -> list[Number]:

@@ -146,18 +146,6 @@ def peak_memory(weights: Path | None, size: int, hole: float, threads: int) -> f
     return float(done.stdout.split()[-1])
 
 
-def _peak_of_this_process() -> float:
-    """MiB. Linux's ru_maxrss survives exec and so may be the parent's; VmHWM is this program's own."""
-    if sys.platform == "linux":
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    import resource  # not on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
-
-
 def _statistics(values: Sequence[float]) -> dict[str, float]:
     low, median, high = np.percentile(values, [25, 50, 75])
     return {
@@ -186,7 +174,7 @@ def _main(arguments: Sequence[str]) -> None:
 
     weights, size, hole, threads = arguments
     Engine(Path(weights) if weights else None, threads=int(threads))(*scene(int(size), float(hole)))
-    print(_peak_of_this_process())
+    print(provenance.peak_mib())
 
 
 if __name__ == "__main__":

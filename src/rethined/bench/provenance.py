@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rethined.errors import InputError, OutputError
+from rethined.image import write_atomic
 
 PACKAGES = ("rethined", "numpy", "opencv-python-headless", "onnxruntime", "numba", "torch")
 BUNDLED = Path(__file__).parent.parent / "assets" / "rethined.onnx"
@@ -43,23 +44,48 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def peak_mib() -> float:
+    """Largest resident memory of this process so far, in MiB."""
+    # Linux's ru_maxrss survives exec and so may be the parent's; VmHWM is this program's own.
+    if sys.platform == "linux":
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+
+
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, result: dict[str, Any]) -> Path:
-    """Write `result` as indented JSON, making the folder; NaN becomes null so that every reader can read it.
+    """Write `result` as indented JSON, whole or not at all; NaN becomes null so that every reader can read it.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file or its folder cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_finite(result), indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    check_folder(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_finite(result), indent=1, allow_nan=False) + "\n"
+    write_atomic(path, text.encode(), overwrite=True)
     return path
+
+
+def check_folder(path: Path) -> None:
+    """Refuse early, before any work, a folder for results that could not be made or written to.
+
+    Raises:
+        OutputError: it is a file, or the nearest folder above it that exists cannot be written to.
+    """
+    there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise OutputError(f"{path} cannot be made, {there.name} is a file; choose another folder for the results")
+    if not os.access(there, os.W_OK):
+        raise OutputError(f"{path} cannot be written to; choose another folder for the results")
 
 
 def read_json(path: Path) -> dict[str, Any]:

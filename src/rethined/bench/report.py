@@ -1,18 +1,23 @@
 """Tables for people from results/*.json: rendered between markers in Markdown files, never typed.
 
-`<!-- bench:NAME -->` and `<!-- /bench -->` enclose a table. NAME is `quality` (every quality result, one line
-per method), `latency` (every latency result), or the stem of a result file (all columns of that one).
+`<!-- bench:NAME -->` and `<!-- /bench -->` enclose a table. NAME is the stem of a result file: all columns of
+that one. `STEM.overview` is its LPIPS in the hole alone, one line per run; `STEM.pictures` the pictures of the
+worst cases of an evaluation, with links from the folder that holds the folder of results. `latency` and
+`quality` are every result of that kind, the latter as overview.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rethined.bench.provenance import read_json
-from rethined.errors import InputError, OutputError
+from rethined.bench.schema import REFERENCE, cell, columns_of
+from rethined.errors import InputError
+from rethined.image import write_atomic
 
 _BLOCK = re.compile(r"(<!-- bench:(?P<name>[\w.-]+) -->\n)(?P<table>.*?)(<!-- /bench -->)", re.DOTALL)
 _START = re.compile(r"<!-- bench:[\w.-]+ -->")
@@ -27,18 +32,26 @@ def tables(results: Path) -> dict[str, str]:
     found = {path.stem: read_json(path) for path in sorted(results.glob("*.json"))}
     rendered = {}
     for stem, result in found.items():
-        if result.get("kind") == "quality":
-            rendered[stem] = _quality(result) + _origin(result)
+        if result.get("kind") in ("quality", "eval"):
+            rendered[stem] = _measures(_runs(result)) + _origin(result)
+            rendered[f"{stem}.overview"] = _overview(_runs(result)) + _origin(result)
         elif result.get("kind") == "latency":
             rendered[stem] = _latency([result]) + _origin(result)
         # Other kinds of results have their own reports.
-    quality = [result for result in found.values() if result.get("kind") == "quality"]
+        if result.get("pictures"):
+            rendered[f"{stem}.pictures"] = _pictures(result, results)
+    quality = [run for result in found.values() if result.get("kind") == "quality" for run in _runs(result)]
     latency = [result for result in found.values() if result.get("kind") == "latency"]
     if quality:
-        rendered["quality"] = _quality_overview(quality)
+        rendered["quality"] = _overview(quality)
     if latency:
         rendered["latency"] = _latency(latency)
     return rendered
+
+
+def overview(result: dict[str, Any]) -> str:
+    """LPIPS in the hole of a quality or eval result, one line per run, as a Markdown table."""
+    return _overview(_runs(result))
 
 
 def fill(text: str, rendered: dict[str, str]) -> str:
@@ -78,44 +91,58 @@ def update(files: Sequence[Path], results: Path, *, check: bool = False) -> list
             continue
         changed.append(path)
         if not check:
-            try:
-                path.write_text(after, encoding="utf-8")
-            except OSError as error:
-                raise OutputError(f"cannot write {path}: {error.strerror}") from error
+            write_atomic(path, after.encode(), overwrite=True)
     return changed
 
 
-def _quality(result: dict[str, Any]) -> str:
-    """All metrics of one run, one line per method."""
-    with_fid = result["fid768"] is not None
-    head = ["method", "LPIPS in hole", "ratio", "median", "L1 in hole", "PSNR in hole, dB", "SSIM in hole"]
-    head += ["LPIPS", "L1", "SSIM"] + (["FID-768"] if with_fid else [])
+def _runs(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """An evaluation has several, a quality result is one."""
+    return list(result["runs"]) if result["kind"] == "eval" else [result]
+
+
+def _measures(runs: Sequence[dict[str, Any]]) -> str:
+    """All metrics, one line per method."""
+    columns = columns_of(runs)
+    head = ["long side", "holes", "photographs", "method", *(heading for _, heading, _ in columns)]
     lines = []
-    for name, summary in result["methods"].items():
-        mean, median = summary["mean"], summary["median"]
-        line = [_method(name), _number(mean["lpips_hole"], 3), _number(summary["ratio"], 2)]
-        line += [_number(median["lpips_hole"], 3), _number(mean["l1_hole"], 4), _number(mean["psnr_hole"], 2)]
-        line += [_number(mean["ssim_hole"], 3), _number(mean["lpips"], 4), _number(mean["l1"], 4)]
-        line += [_number(mean["ssim"], 4)]
-        lines.append(line + ([_number(summary["fid768"], 3)] if with_fid else []))
+    for run in runs:
+        for name, summary in run["methods"].items():
+            line = [*_about(run), _method(name), *(cell(summary, key, digits) for key, _, digits in columns)]
+            lines.append(line)
     return _table(head, lines)
 
 
-def _quality_overview(results: Sequence[dict[str, Any]]) -> str:
-    """LPIPS in the hole by masks, size and method."""
-    head = ["long side", "holes", "photographs", "method", "LPIPS in hole", "ratio", "FID-768"]
+def _overview(runs: Sequence[dict[str, Any]]) -> str:
+    """LPIPS in the hole by masks, size and method, and its ratio to the reference in brackets."""
+    names = list(dict.fromkeys(name for run in runs for name in run["methods"]))
+    head = ["long side", "holes", "photographs", *map(_method, names)]
     lines = []
-    for result in sorted(results, key=lambda result: (result["masks"]["name"], result["size"], result["date"])):
-        for name, summary in result["methods"].items():
-            line = [
-                str(result["size"]),
-                _holes(result["masks"]["name"]),
-                str(result["photos"]),
-                _method(name),
-            ]
-            line += [_number(summary["mean"]["lpips_hole"], 3), _number(summary["ratio"], 2)]
-            lines.append([*line, _number(summary["fid768"], 3)])
+    for run in sorted(runs, key=lambda run: (run["masks"]["name"], run["size"])):
+        line = _about(run)
+        for name in names:
+            summary = run["methods"].get(name)
+            text = cell(summary, "lpips_hole", 3) if summary else "-"
+            compared = summary and summary["ratio"] is not None and name != REFERENCE
+            line.append(f"{text} ({summary['ratio']:.2f})" if compared else text)
+        lines.append(line)
     return _table(head, lines)
+
+
+def _about(run: dict[str, Any]) -> list[str]:
+    return [str(run["size"]), _holes(run["masks"]["name"]), str(run["photos"])]
+
+
+def _pictures(result: dict[str, Any], results: Path) -> str:
+    """Caption and picture of each of the worst cases."""
+    blocks = []
+    for picture in result["pictures"]:
+        file = Path(os.path.relpath(results / picture["file"], results.parent)).as_posix()
+        numbers = ", ".join(f"{_method(name)} {value:.3f}" for name, value in picture["lpips_hole"].items())
+        caption = (
+            f"{picture['photo']}, {picture['size']} pixels, {_holes(picture['masks'])}; LPIPS in hole: {numbers}"
+        )
+        blocks.append(f"![{', '.join(picture['panels'])}]({file})\n\n*{caption}.*\n")
+    return "\n".join(blocks)
 
 
 def _latency(results: Sequence[dict[str, Any]]) -> str:
@@ -142,14 +169,13 @@ def _origin(result: dict[str, Any]) -> str:
     if result["commit"]:
         parts.append(f"commit {result['commit'][:10]}" + (" with edits" if result["dirty"] else ""))
     parts += [f"{_method(name)} weights {digest[:10]}" for name, digest in result["weights"].items()]
-    if result["kind"] == "quality":
-        parts.insert(0, f"{result['photos']} photographs, {result['size']} pixels, {_holes(result['masks']['name'])}")
     return f"\n{'; '.join(parts)}.\n"
 
 
 def _holes(name: str) -> str:
-    kind, low, high = name.split("-")
-    return f"{kind} {low}-{high} %"
+    """`strokes-10-20` is shown as "strokes 10-20 %", a folder of masks by its name."""
+    drawn = re.fullmatch(r"(\w+)-(\d+)-(\d+)", name)
+    return "{} {}-{} %".format(*drawn.groups()) if drawn else name
 
 
 def _method(name: str) -> str:

@@ -48,13 +48,30 @@ def _mean_power(image: Image, target: Image, mask: Mask | None, power: int) -> f
 
 
 def ssim(image: Image, target: Image, mask: Mask | None = None) -> float:
-    """Mean SSIM of the image less half a window at its ends (as scikit-image), or of the hole."""
-    similarity = ssim_map(image, target)
-    if mask is None:
-        half = WINDOW // 2
-        return float(similarity[half:-half, half:-half].mean(dtype=np.float64))
-    _check(image, target, mask)
-    return float(similarity[mask].mean(dtype=np.float64)) if mask.any() else float("nan")
+    """Mean SSIM of the image less half a window at its ends (as scikit-image), or of the hole.
+
+    Raises:
+        InputError: as `ssim_map`.
+    """
+    whole, hole = _ssim_means(image, target, mask)
+    return whole if mask is None else hole
+
+
+def measure(image: Image, target: Image, mask: Mask) -> dict[str, float]:
+    """All of this module in one go: `l1`, `psnr`, `ssim` of the whole image; `l1_hole`... inside the hole.
+
+    Raises:
+        InputError: as `ssim_map`, or a mask of another shape.
+    """
+    whole, hole = _ssim_means(image, target, mask)
+    return {
+        "l1_hole": l1(image, target, mask),
+        "psnr_hole": psnr(image, target, mask),
+        "ssim_hole": hole,
+        "l1": l1(image, target),
+        "psnr": psnr(image, target),
+        "ssim": whole,
+    }
 
 
 def ssim_map(image: Image, target: Image) -> NDArray[np.float32]:
@@ -67,19 +84,38 @@ def ssim_map(image: Image, target: Image) -> NDArray[np.float32]:
     Raises:
         InputError: images that differ in shape, or are smaller than the window.
     """
+    return np.concatenate([similarity for _, similarity in _ssim_strips(image, target)])
+
+
+def _ssim_means(image: Image, target: Image, mask: Mask | None) -> tuple[float, float]:
+    """Over the whole image less half a window at its ends, and inside the hole (nan where there is none)."""
+    _check(image, target, mask)
+    height, width = image.shape[:2]
+    half = WINDOW // 2
+    whole = hole = 0.0
+    for strip, similarity in _ssim_strips(image, target):
+        inner = slice(max(half - strip.start, 0), max(height - half - strip.start, 0))
+        whole += float(similarity[inner, half:-half].sum(dtype=np.float64))
+        if mask is not None:
+            hole += float(similarity[mask[strip]].sum(dtype=np.float64))
+    count = 0 if mask is None else np.count_nonzero(mask)
+    return whole / ((height - 2 * half) * (width - 2 * half)), hole / count if count else float("nan")
+
+
+def _ssim_strips(image: Image, target: Image) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Rows and their SSIM, from top to bottom."""
     _check(image, target, None)
     height, width = image.shape[:2]
     if min(height, width) < WINDOW:
         raise InputError(f"SSIM got {width}x{height}; both sides must be at least {WINDOW} pixels")
     half = WINDOW // 2
-    result = np.ones((height, width), np.float32)
     for strip in _strips(height):
         top, bottom = max(0, strip.start - half), min(height, strip.stop + half)
         a, b = image[top:bottom], target[top:bottom]
-        if np.array_equal(a, b):
-            continue  # SSIM is exactly 1
-        result[strip] = _ssim(a, b)[strip.start - top : strip.stop - top].mean(2)
-    return result
+        if np.array_equal(a, b):  # SSIM is exactly 1
+            yield strip, np.ones((strip.stop - strip.start, width), np.float32)
+        else:
+            yield strip, _ssim(a, b)[strip.start - top : strip.stop - top].mean(2)
 
 
 def _ssim(a: Image, b: Image) -> NDArray[np.float32]:

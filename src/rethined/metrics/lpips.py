@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,8 @@ STRIDE = 16
 """Total stride of both networks, in pixels: tiles start at multiples of it so that their features line up."""
 HALO = 112
 """Pixels around a tile that its features see: 80 (alex), 102 (squeeze), rounded up to STRIDE."""
+STRIP = 256
+"""Rows of the full-size map that are worked on at once."""
 SMALLEST = 32
 """Shortest side, in pixels, at which every tap of both networks still has a value."""
 
@@ -58,7 +61,7 @@ class Lpips(nn.Module):
             WeightsError: the file does not hold this network.
         """
         model = cls(net)
-        tensors = backbones.load(f"lpips_{net}.safetensors", path)
+        tensors = backbones.load((f"lpips_{net}.safetensors",), path)
         renamed = {}
         for name, tensor in tensors.items():
             if name.startswith("lin"):  # lin3.model.1.weight
@@ -124,14 +127,12 @@ class Lpips(nn.Module):
         return _upsampled_sum(self.tap_maps(self.features(a), self.features(b)), a.shape[-2], a.shape[-1])
 
     @torch.no_grad()
-    def spatial_map_tiled(
-        self, a: NDArray[np.uint8], b: NDArray[np.uint8], *, tile: int = 768
-    ) -> NDArray[np.float32]:
-        """`maps` of two uint8 RGB images (H, W, 3) of any size, as float32 (H, W), in bounded memory.
+    def compare(self, a: NDArray[np.uint8], b: NDArray[np.uint8], *, tile: int = 768) -> Distances:
+        """Distances between two uint8 RGB images (H, W, 3) of any size, in bounded memory.
 
         The networks run on tiles of `tile` pixels (a multiple of 16) with their whole receptive field around
-        them; only the distance maps, 1/16 of the pixels and one channel, are put together at full size, and
-        upsampled in one piece. So the result equals the untiled one to float error.
+        them; only the distances, 1/16 of the pixels and one channel, are put together at full size. So the
+        result equals the untiled one to float error.
         """
         if a.shape != b.shape or a.dtype != np.uint8 or b.dtype != np.uint8:
             raise InputError(f"LPIPS got {a.dtype} {a.shape} and {b.dtype} {b.shape}; give two uint8 images alike")
@@ -153,13 +154,17 @@ class Lpips(nn.Module):
                 xs = slice(x0 // stride, columns if x1 == width else x1 // stride)
                 dy, dx = top // stride, left // stride
                 target[..., ys, xs] = tap[..., ys.start - dy : ys.stop - dy, xs.start - dx : xs.stop - dx]
-        return _upsampled_sum(whole, height, width)[0, 0].numpy()
+        return Distances(tuple(whole), height, width)
+
+    def spatial_map_tiled(
+        self, a: NDArray[np.uint8], b: NDArray[np.uint8], *, tile: int = 768
+    ) -> NDArray[np.float32]:
+        """`maps` of two uint8 RGB images (H, W, 3), computed by tiles: float32 (H, W)."""
+        return self.compare(a, b, tile=tile).map()
 
     def in_hole(self, image: NDArray[np.uint8], target: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:
         """Mean of the spatial map over hole pixels; `mask` (H, W), True = hole; NaN when there is no hole."""
-        if not mask.any():
-            return float("nan")
-        return float(self.spatial_map_tiled(image, target)[mask].mean(dtype=np.float64))
+        return self.compare(image, target).mean_in(mask) if mask.any() else float("nan")
 
     def _tap_sizes(self, height: int, width: int) -> list[tuple[int, int, int]]:
         """Height, width and stride in pixels of every tap's map for an image of this size."""
@@ -172,6 +177,67 @@ class Lpips(nn.Module):
             if index in self.taps:
                 sizes.append((height, width, stride))
         return sizes
+
+
+@dataclass(frozen=True, eq=False)
+class Distances:
+    """LPIPS of one pair of images: the distances at every tap's own resolution, and what follows from them."""
+
+    taps: tuple[Tensor, ...]
+    """(1, 1, h, w) each."""
+    height: int
+    """Of the images, in pixels."""
+    width: int
+    """Of the images, in pixels."""
+
+    def mean(self) -> float:
+        """The published number: the mean over each tap, summed over the taps."""
+        return sum(float(tap.double().mean()) for tap in self.taps)
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows `start` to `stop` of the map: float32 (stop - start, W). Taps upsampled bilinearly, summed."""
+        total: Tensor | None = None
+        for tap in self.taps:
+            last = tap.shape[2] - 1
+            at = ((torch.arange(start, stop) + 0.5) * (tap.shape[2] / self.height) - 0.5).clamp(0, last)
+            above = at.long()
+            below = (above + 1).clamp_max(last)
+            share = (at - above)[:, None]
+            strip = tap[:, :, above] * (1 - share) + tap[:, :, below] * share
+            strip = F.interpolate(strip, (stop - start, self.width), mode="bilinear", align_corners=False)
+            total = strip if total is None else total.add_(strip)
+        assert total is not None
+        return total[0, 0].numpy()
+
+    def map(self) -> NDArray[np.float32]:
+        """LPIPS at every pixel, as lpips' `spatial=True`: float32 (H, W)."""
+        result = np.empty((self.height, self.width), np.float32)
+        for start in range(0, self.height, STRIP):
+            stop = min(start + STRIP, self.height)
+            result[start:stop] = self.rows(start, stop)
+        return result
+
+    def mean_in(self, mask: NDArray[np.bool_]) -> float:
+        """Mean of the map over hole pixels; `mask` (H, W), True = hole; NaN when there is no hole."""
+        count = np.count_nonzero(mask)
+        return float(self.sums_in(mask).sum() / count) if count else float("nan")
+
+    def sums_in(self, mask: NDArray[np.bool_], cell: int = 16) -> NDArray[np.float64]:
+        """Sums of the map over the hole pixels of each cell of `cell` x `cell` pixels: float64 (rows, columns).
+
+        Where the worst is, at a 1/256 of the memory of the map. `cell` divides 256.
+        """
+        columns = range(0, self.width, cell)
+        sums = np.zeros((-(-self.height // cell), len(columns)))
+        for start in range(0, self.height, STRIP):
+            stop = min(start + STRIP, self.height)
+            if not mask[start:stop].any():
+                continue
+            inside = np.where(mask[start:stop], self.rows(start, stop), 0)
+            by_row = np.add.reduceat(inside, columns, axis=1, dtype=np.float64)
+            by_cell = np.add.reduceat(by_row, range(0, stop - start, cell), axis=0)
+            sums[start // cell : start // cell + len(by_cell)] = by_cell
+        return sums
 
 
 def _length(layer: nn.Conv2d | nn.MaxPool2d, length: int) -> int:

@@ -48,7 +48,7 @@ def pull_push(image: Tensor, weight: Tensor, levels: int) -> Tensor:
 def known_means(image: Tensor, mask: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Means of what is known in every `side` x `side` cell of `image`, and how far each counts as known.
 
-    `image` (B, 3, H, W), 0 in the hole; `mask` (B, 1, H, W), 1 = hole. A cell that is known by a quarter counts fully.
+    `image` (B, 3, H, W), 0 in the hole; `mask` (B, 1, H, W), 1 = hole. A cell known by a quarter counts fully.
     """
     if side == 1:
         return image, 1 - mask
