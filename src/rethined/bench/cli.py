@@ -203,9 +203,50 @@ def latency(
 
 
 @bench.command()
+def stream(
+    weights: Annotated[Path | None, typer.Option(help="Weight file; the bundled one by default.")] = None,
+    hole: Annotated[float, typer.Option(help="Part of the frame that is hole.")] = 0.05,
+    threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 2,
+    frames: Annotated[int, typer.Option(help="Timed frames of each size.")] = 60,
+    out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
+) -> None:
+    """Frames per second at 720p, 1080p and 4K with a fixed mask, in memory."""
+    from rethined.bench import stream as task
+    from rethined.bench.provenance import write_json
+
+    result = task.run_stream(weights, hole=hole, threads=threads, frames=frames, progress=typer.echo)
+    typer.echo(f"wrote {write_json(out / 'stream.json', result)}")
+
+
+@bench.command()
+def ablation(
+    data: Annotated[Path, typer.Option(help="Folder or pack of photographs to learn from.", metavar="FOLDER")],
+    val: Annotated[Path, typer.Option(help="Folder of photographs to measure on.", metavar="FOLDER")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Trained weights (.safetensors) to try what needs no training on.", metavar="FILE"),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of each training.")] = 300,
+    batch_size: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = 8,
+    crop: Annotated[int, typer.Option(min=64, help="Side of the crops, in low-resolution pixels.")] = 128,
+    threads: Threads = None,
+    out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
+) -> None:
+    """The paper's ablations and our deviations one by one: short trainings of equal budget."""
+    _laboratory()
+    from rethined.bench import ablation as task
+    from rethined.bench.provenance import write_json
+
+    _use_threads(threads)
+    result = task.run_ablation(data, val, weights, steps=steps, batch_size=batch_size, crop=crop, progress=typer.echo)
+    typer.echo(f"wrote {write_json(out / 'ablation.json', result)}")
+
+
+@bench.command()
 def report(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Markdown files with markers.", show_default="README and model card")
+        list[Path] | None,
+        typer.Argument(help="Markdown files with markers.", show_default="README, model card and docs/paper.md"),
     ] = None,
     results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
     check: Annotated[bool, typer.Option(help="Write nothing; fail when a table is out of date.")] = False,
@@ -213,7 +254,7 @@ def report(
     """Render the tables between `<!-- bench:NAME -->` and `<!-- /bench -->`."""
     from rethined.bench import report as task
 
-    documents = (Path("README.md"), Path("MODEL_CARD.md"))
+    documents = (Path("README.md"), Path("MODEL_CARD.md"), Path("docs/paper.md"))
     targets = files or [path for path in documents if path.is_file()]
     if not targets:
         raise InputError("no README.md or MODEL_CARD.md here; name the Markdown files to fill")

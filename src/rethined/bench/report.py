@@ -37,6 +37,11 @@ def tables(results: Path) -> dict[str, str]:
             rendered[f"{stem}.overview"] = _overview(_runs(result)) + _origin(result)
         elif result.get("kind") == "latency":
             rendered[stem] = _latency([result]) + _origin(result)
+        elif result.get("kind") == "stream":
+            rendered[stem] = _stream(result) + _origin(result)
+        elif result.get("kind") == "ablation":
+            rendered[f"{stem}.trained"] = _ablation(result, "trained") + _origin(result)
+            rendered[f"{stem}.untrained"] = _ablation(result, "untrained") + _origin(result)
         # Other kinds of results have their own reports.
         if result.get("pictures"):
             rendered[f"{stem}.pictures"] = _pictures(result, results)
@@ -161,6 +166,33 @@ def _latency(results: Sequence[dict[str, Any]]) -> str:
             line += [_number(row.get("ratio_telea"), 2), _number(row["ratio_copy"], 1)]
             lines.append([*line, _number(row["peak_mib"], 0)])
     return _table(head, lines) + ("\n\\* other programs were running.\n" if noisy else "")
+
+
+def _stream(result: dict[str, Any]) -> str:
+    """Frames per second by size."""
+    head = ["frames", "hole", "threads", "frames/s", "median, ms", "IQR, ms", "allocated by a call, MiB"]
+    lines = []
+    for row in result["rows"]:
+        line = [f"{row['name']} ({row['width']}x{row['height']})", f"{row['hole']:.0%}", str(row["threads"])]
+        line += [_number(row["frames_per_second"], 1), _number(row["median_ms"], 1), _number(row["iqr_ms"], 1)]
+        lines.append([*line, _number(row["allocated_mib"], 1)])
+    return _table(head, lines)
+
+
+def _ablation(result: dict[str, Any], kind: str) -> str:
+    """One line per choice, with its difference to the first."""
+    rows = [row for row in result["rows"] if row["kind"] == kind]
+    head = ["", "LPIPS in hole", "change", "right matches"]
+    head += ["parameters, M", "GMAC at 512"] if kind == "trained" else []
+    lines = []
+    for row in rows:
+        change = f"{row['lpips'] / rows[0]['lpips'] - 1:+.1%}" if row is not rows[0] else "-"
+        line = [row["name"], _number(row["lpips"], 4), change, f"{row['best1']:.1%}"]
+        if kind == "trained":
+            macs = row["macs"] and row["macs"] / 1e9
+            line += [_number(row["parameters"] / 1e6, 2), _number(macs, 2)]
+        lines.append(line)
+    return _table(head, lines)
 
 
 def _origin(result: dict[str, Any]) -> str:
