@@ -125,7 +125,7 @@ class Authors(nn.Module):
         patch = side // SIDE * PATCH
         high = patches(image, patch) - patches(blur(image), patch)  # Eq. 3
         mixed = attention @ high.flatten(2).transpose(1, 2)  # Eq. 4, densely
-        return base + F.pixel_shuffle(mixed.transpose(1, 2).unflatten(2, high.shape[2:]), patch)
+        return base + F.pixel_shuffle(mixed.transpose(1, 2).reshape(high.shape), patch)
 
     def refine(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The low-resolution picture, and attention (1, N, N) with N = 4096 tokens."""
@@ -142,7 +142,7 @@ class Authors(nn.Module):
         mixed = mixed - blurred.flatten(2).transpose(1, 2)  # as published: Eq. 2 would have it added
         hole = hole[..., None]
         mixed = mixed * hole + values * (1 - hole)
-        mixed = self.final_conv(mixed.transpose(1, 2).unflatten(2, sharp.shape[2:]))  # coherence layer
+        mixed = self.final_conv(mixed.transpose(1, 2).reshape(sharp.shape))  # coherence layer
         return F.pixel_shuffle(mixed, PATCH), attention
 
 

@@ -1,4 +1,4 @@
-"""CoordFill: Efficient High-Resolution Image Inpainting via Parameterized Coordinate Querying (Liu et al., AAAI 2023).
+"""CoordFill (Liu et al., AAAI 2023): high-resolution inpainting by querying parametrised coordinate networks.
 
 An attentional FFC encoder of the picture at 256 x 256 writes, for each of 32 x 32 cells, the weights of a small
 network that turns the coordinates of a pixel in its cell into a colour. Only cells with a hole are asked.
@@ -77,8 +77,10 @@ class CoordFill(nn.Module):
         super().__init__()
         self.refine = Encoder()
         numbers = sum(out * (into + 1) for into, out in pairwise(WIDTHS))
-        writer = nn.ModuleDict({"out_para": nn.Sequential(nn.Linear(512 + 1, numbers))})
-        self.asap = nn.ModuleDict({"lowres_stream": writer})
+        self.asap = nn.Module()
+        self.asap.lowres_stream = nn.Module()
+        self.asap.lowres_stream.out_para = nn.Sequential(nn.Linear(512 + 1, numbers))
+        self.counted = CELLS * CELLS
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """`image` (1, 3, H, W) in [-1, 1], `mask` (1, 1, H, W), 1 = known; the same range comes back."""
@@ -90,21 +92,21 @@ class CoordFill(nn.Module):
         tokens = torch.cat([tokens, torch.full_like(tokens[:, :1], CELLS / width)], 1)  # 3.2: scale injection
         tile = height // CELLS, width // CELLS
         picture = cells(image * mask, *tile)
-        asked = torch.arange(len(tokens), device=image.device)
-        if not image.is_meta:  # which cells have a hole is data; without any, as when operations are counted: all
-            asked = (cells(mask, *tile) < 1).any(1).any(1).nonzero().squeeze(1)
-        weights = self.asap["lowres_stream"]["out_para"](tokens[asked])
+        if image.is_meta:  # without data, as when operations are counted, a number of cells stands for the hole
+            asked = torch.arange(self.counted, device=image.device)
+        else:
+            asked = (cells(mask, *tile) < 1).flatten(1).any(1).nonzero().squeeze(1)
+        weights = self.asap.get_submodule("lowres_stream.out_para")(tokens[asked])
         picture = picture.index_copy(0, asked, query(weights, coordinates(*tile, image)))
         return uncells(picture, *tile) * (1 - mask) + image * mask
 
 
 def query(weights: Tensor, x: Tensor) -> Tensor:
     """The pixel networks (3.3): `weights` (N, numbers), `x` (pixels, 4) to colours (N, pixels, 3)."""
-    x = x.expand(len(weights), -1, -1)
     start = 0
     for into, out in pairwise(WIDTHS):
         bias = weights[:, None, start : start + out]
-        matrix = weights[:, start + out : start + out + into * out].unflatten(1, (into, out))
+        matrix = weights[:, start + out : start + out + into * out].reshape(weights.shape[0], into, out)
         start += out * (into + 1)
         x = x @ matrix + bias
         x = F.leaky_relu(x, 0.01) if start < weights.shape[1] else torch.tanh(x)
@@ -125,7 +127,7 @@ def coordinates(rows: int, columns: int, like: Tensor) -> Tensor:
 
 def cells(x: Tensor, rows: int, columns: int) -> Tensor:
     """(1, C, H, W) to (cells, rows columns, C)."""
-    x = x[0].unflatten(1, (CELLS, rows)).unflatten(3, (CELLS, columns))  # (C, 32, rows, 32, columns)
+    x = x[0].reshape(-1, CELLS, rows, CELLS, columns)
     return x.permute(1, 3, 2, 4, 0).reshape(CELLS * CELLS, rows * columns, -1)
 
 

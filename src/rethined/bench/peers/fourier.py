@@ -34,7 +34,8 @@ def irfft2(spectrum: Tensor, width: int) -> Tensor:
     real, imaginary = spectrum.unbind(2)
     height = real.shape[-2]
     if not torch.compiler.is_exporting():
-        return torch.fft.irfft2(torch.complex(real, imaginary), s=(height, width), norm="ortho")
+        out: Tensor = torch.fft.irfft2(torch.complex(real, imaginary), s=(height, width), norm="ortho")
+        return out
     cos_h, sin_h = _waves(height, height, real)
     cos_w, sin_w = _waves(width, width // 2 + 1, real)
     # Frequencies other than the first (and the last of an even width) stand for two.
@@ -66,7 +67,7 @@ class FourierUnit(nn.Module):
         spectrum = rfft2(x).flatten(1, 2)  # channels alternate: real, imaginary
         spectrum = self.conv_layer(spectrum)
         spectrum = torch.relu(self.bn(spectrum) if self.norm else spectrum)
-        return irfft2(spectrum.unflatten(1, (-1, 2)), x.shape[-1])
+        return irfft2(spectrum.reshape(len(x), -1, 2, *spectrum.shape[2:]), x.shape[-1])
 
 
 class SpectralTransform(nn.Module):

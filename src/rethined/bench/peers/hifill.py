@@ -103,7 +103,7 @@ class HiFill(nn.Module):
         known = F.interpolate(1 - small_mask, scale_factor=float(factor), mode="nearest")
         residual = (image - upsample(small, factor)) * known  # 3.2: what the upsampled picture lacks
         patches = F.pixel_unshuffle(residual, image.shape[-1] // GRID).flatten(2)  # (1, 3 p^2, 1024)
-        mixed = (patches @ attention.T).unflatten(2, (GRID, GRID))
+        mixed = (patches @ attention.T).reshape(1, -1, GRID, GRID)
         mixed = F.pixel_shuffle(mixed, image.shape[-1] // GRID)
         return (upsample(inpainted, factor) + mixed).clamp(-1, 1)
 
@@ -169,7 +169,9 @@ def rename(name: str, value: Tensor) -> tuple[str, Tensor]:
 
     Names that are parameters' already pass.
     """
-    path = re.fullmatch(r"generator/(?P<layer>\w+?)(/(?P=layer)_conv)?(?P<part>_feat|_gate)?/(?P<kind>\w+)(:0)?", name)
+    path = re.fullmatch(
+        r"generator/(?P<layer>\w+?)(/(?P=layer)_conv)?(?P<part>_feat|_gate)?/(?P<kind>\w+)(:0)?", name
+    )
     if path is None:
         return name, value
     gate = path["part"] == "_gate" or path["kind"] in ("pw", "ds_biases")

@@ -266,9 +266,7 @@ def _resized(array: Array, height: int, width: int, grow: int = cv2.INTER_LINEAR
 
 def _nearest_known(image: Image, mask: Mask) -> Image:
     """Hole pixels in the colour of the known pixel nearest to them."""
-    _, labels = cv2.distanceTransformWithLabels(
-        mask.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
+    _, labels = cv2.distanceTransformWithLabels(mask.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     colours = np.zeros((int(labels.max()) + 1, 3), np.uint8)
     colours[labels[~mask]] = image[~mask]
     return np.where(mask[..., None], colours[labels], image)

@@ -100,6 +100,13 @@ class EncoderBlock(nn.Module):
         self.conv1 = SeparableConv(inputs, inputs)
         self.conv2 = SeparableConv(inputs, outputs, down=down)
 
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The block's output, and its features at the size of its input, for the decoder."""
+        if hasattr(self, "fromrgb"):
+            x = activate(self.fromrgb(x))
+        skip = self.conv1(x)
+        return self.conv2(skip), skip
+
 
 class SynthesisBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, resolution: int) -> None:
@@ -110,6 +117,11 @@ class SynthesisBlock(nn.Module):
         self.torgb = nn.Conv2d(outputs, 3, 1)
         if not first:
             self.upsample = Upsample(3, resolution)
+
+    def forward(self, x: Tensor, skip: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor]:
+        x = self.conv2(self.conv1(x) + skip)
+        colours = self.torgb(x)
+        return x, colours if image is None else self.upsample(image) + colours
 
 
 class Migan(nn.Module):
@@ -136,13 +148,9 @@ class Migan(nn.Module):
         x = torch.cat([mask - 0.5, image * mask], 1)
         skips = {}
         for name, block in self.encoder.items():  # Fig. 2, left
-            if hasattr(block, "fromrgb"):
-                x = activate(block.fromrgb(x))
-            skips[name] = x = block.conv1(x)
-            x = block.conv2(x)
+            x, skips[name] = block(x)
         out: Tensor | None = None
         for name, block in self.synthesis.items():  # Fig. 2, right: every resolution adds to the picture
-            x = block.conv2(block.conv1(x) + skips[name])
-            out = block.torgb(x) if out is None else block.upsample(out) + block.torgb(x)
+            x, out = block(x, skips[name], out)
         assert out is not None
         return out
