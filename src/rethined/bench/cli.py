@@ -24,8 +24,10 @@ def register(app: typer.Typer) -> None:
 def quality(
     photos: Annotated[Path, typer.Argument(help="Folder of photographs, or one.")],
     methods: Annotated[
-        str, typer.Option(help="telea, telea_full, copy_reference, rethined, rethined:FILE; comma between.")
+        str, typer.Option(help="telea, telea_full, copy_reference, rethined, rethined:FILE, peers; comma between.")
     ] = "telea,copy_reference,rethined",
+    weights: Annotated[list[str] | None, typer.Option(help="NAME=FILE: official weights of a peer.")] = None,
+    onnx: Annotated[list[str] | None, typer.Option(help="NAME=FILE or NAME=FILE:{...}: any network.")] = None,
     sizes: Annotated[str, typer.Option(help="Pixels on the long side; comma between.")] = "2048",
     masks: Annotated[
         str, typer.Option(help="KIND-LOW-HIGH in percent, of strokes, boxes, objects, mixed; comma between.")
@@ -39,6 +41,7 @@ def quality(
     sheets: Annotated[Path | None, typer.Option(help="Folder for PNG sheets at 100 %, worst first.")] = None,
 ) -> None:
     """LPIPS, L1, PSNR, SSIM (whole image and inside the hole) and FID-768 of methods on photographs."""
+    from rethined.bench import peers
     from rethined.bench import quality as task
     from rethined.bench.provenance import write_json
     from rethined.metrics.fid import Inception768
@@ -46,7 +49,8 @@ def quality(
 
     specs = [task.MaskSpec.parse(text, seed) for text in masks.split(",")]
     metrics = task.Metrics(Lpips.load("alex"), Inception768.load() if fid else None)
-    loaded = task.load_methods(methods.split(","), threads=threads)
+    files, exports = peers.parse_weights(weights or []), peers.parse_onnx(onnx or [])
+    loaded = task.load_methods(methods.split(","), threads=threads, weights=files, onnx=exports)
     found = task.find_photos(photos)[:limit]
     for spec in specs:
         for pixels in _numbers(sizes, int):
@@ -58,7 +62,13 @@ def quality(
 
 @bench.command()
 def latency(
-    weights: Annotated[Path | None, typer.Option(help="Weight file; the bundled one by default.")] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="FILE: the engine's, or the bundled one; NAME=FILE: a peer's, or random ones."),
+    ] = None,
+    methods: Annotated[str, typer.Option(help="Peers to time in turn with the engine; comma between.")] = "",
+    onnx: Annotated[list[str] | None, typer.Option(help="NAME=FILE or NAME=FILE:{...}: any network.")] = None,
+    runtime: Annotated[str, typer.Option(help="Of peers: onnx, as the engine's, or torch.")] = "onnx",
     sizes: Annotated[str, typer.Option(help="Sides of the square image; comma between.")] = "512,1024,2048,4096",
     holes: Annotated[str, typer.Option(help="Parts of the image that are hole; comma between.")] = "0.1,0.25",
     threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 2,
@@ -70,16 +80,22 @@ def latency(
 ) -> None:
     """Milliseconds and memory of the engine, beside OpenCV's Telea and a plain copy."""
     from rethined.bench import latency as task
+    from rethined.bench import peers
+    from rethined.bench.peers.timing import Field
     from rethined.bench.provenance import write_json
 
+    own, others = peers.split_weights(weights or [])
+    names = [name for name in methods.split(",") if name]
+    field = Field(names, others, peers.parse_onnx(onnx or []), runtime)
     result = task.run_latency(
-        weights,
+        own,
         sizes=_numbers(sizes, int),
         holes=_numbers(holes, float),
         threads=threads,
         runs=runs,
         warmup=warmup,
         profile=profile,
+        field=field if field.all_names() else None,
         progress=typer.echo,
     )
     stem = "--".join(["latency"] + ([name] if name else []))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rethined import masks
-from rethined.bench import baselines, provenance
+from rethined.bench import baselines, peers, provenance
 from rethined.errors import InputError, OutputError, RethinedError
 from rethined.metrics import fid, image
 from rethined.metrics.lpips import Lpips
@@ -90,15 +90,26 @@ class _Case:
     panels: list[tuple[str, Image]] = field(default_factory=list)
 
 
-def load_methods(names: Iterable[str], *, threads: int | None = None) -> dict[str, Method]:
-    """Methods by name: telea, telea_full, copy_reference, rethined (bundled weights), rethined:FILE.
+def load_methods(
+    names: Iterable[str],
+    *,
+    threads: int | None = None,
+    weights: Mapping[str, Path] | None = None,
+    onnx: Mapping[str, peers.OnnxFile] | None = None,
+) -> dict[str, Method]:
+    """Methods by name: telea, telea_full, copy_reference, rethined (bundled weights), rethined:FILE, and peers.
+
+    Peers without weights are refused; what `onnx` names is loaded whether it is among `names` or not.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name, or a peer without weights.
+        WeightsError: weights that cannot be used.
     """
     loaded: dict[str, Method] = {}
-    for name in names:
-        if name in BASELINES:
+    for name in dict.fromkeys([*names, *(onnx or ())]):
+        if name in peers.names() or (onnx and name in onnx):
+            loaded[name] = peers.load_method(name, weights, onnx, threads=threads)
+        elif name in BASELINES:
             loaded[name] = BASELINES[name]
         elif name == "rethined" or name.startswith("rethined:"):
             from rethined.engine import Engine
@@ -106,7 +117,8 @@ def load_methods(names: Iterable[str], *, threads: int | None = None) -> dict[st
             # What is uint8 stays uint8, which the engine's signature does not say.
             loaded[name] = cast(Method, Engine(weights_of(name), threads=threads))
         else:
-            raise InputError(f"no method {name!r}; choose {', '.join(BASELINES)}, rethined or rethined:FILE")
+            known = ", ".join([*BASELINES, *peers.names()])
+            raise InputError(f"no method {name!r}; choose of {known}, rethined or rethined:FILE")
     return loaded
 
 
@@ -215,7 +227,7 @@ def run_quality(
         "photos": len({row["photo"] for row in rows}),
         "too_small": small,
         "fid768": {"crops": metrics.fid_crops, "size": metrics.fid_size} if metrics.inception else None,
-        "weights": {name: _hash(name) for name in methods if name.startswith("rethined")},
+        "weights": {name: _hash(name) for name in methods if name.startswith("rethined")} | peers.hashes(methods),
         "methods": _summary(rows, fids),
         "rows": rows,
         **origin,
