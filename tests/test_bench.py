@@ -251,8 +251,8 @@ def test_quality_refuses(photos: Path, lpips: Lpips, tmp_path: Path) -> None:
         quality.run_quality({"bad": lambda image, mask: 255 - image}, found, 128, quality.MaskSpec(), metrics)
     with pytest.raises(InputError, match="no photograph has 4096"):
         quality.run_quality({"telea": baselines.telea}, found, 4096, quality.MaskSpec(), metrics)
-    with pytest.raises(InputError, match="no method 'lama'"):
-        quality.load_methods(["lama"])
+    with pytest.raises(InputError, match="no method 'magic'"):
+        quality.load_methods(["magic"])
     for text in ("strokes", "clouds-10-20", "strokes-a-b"):
         with pytest.raises(InputError, match="KIND-LOW-HIGH"):
             quality.MaskSpec.parse(text)
