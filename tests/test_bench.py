@@ -319,8 +319,8 @@ def test_quality_refuses(photos: Path, lpips: Lpips, tmp_path: Path) -> None:
     with pytest.raises(RethinedError, match="changed known pixels of 0"):
         measure.run({"bad": lambda image, mask: 255 - image}, found, 128, measure.MaskSpec(), metrics)
     assert measure.run({"telea": baselines.telea}, found, 4096, measure.MaskSpec(), metrics)["rows"] == []
-    with pytest.raises(InputError, match="no method 'lama'"):
-        measure.load_methods(["lama"])
+    with pytest.raises(InputError, match="no method 'magic'"):
+        measure.load_methods(["magic"])
     for text in ("strokes", "clouds-10-20", "strokes-a-b", "strokes-20-10", "strokes-0-10", "no/such/folder"):
         with pytest.raises(InputError, match=r"KIND-LOW-HIGH.*or a folder"):
             measure.parse_masks(text)

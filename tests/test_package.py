@@ -39,7 +39,7 @@ LABORATORY = {
     "data": set[str](),
     "train": {"model", "metrics", "data"},
     "export": {"model"},
-    "bench": {"model", "metrics", "export"},
+    "bench": {"model", "metrics", "export", "train"},
 }
 """May use torch; each may import these others, and the runtime up to the engine."""
 VERBS = {f"{name}.cli" for name in ("train", "export", "bench", "data")}

@@ -24,18 +24,24 @@ LONG_SIDE = 512
 SIGMA = 2.0
 """Gaussian, in low-resolution pixels, below which the guide is kept and above which patches are copied."""
 RADIUS = 3.0
-"""Telea's neighbourhood, in pixels."""
+"""OpenCV's neighbourhood, in pixels."""
 
 
 def telea_full(image: Image, mask: Mask) -> Image:
     """OpenCV's Telea fill at full resolution."""
-    _check(image, mask)
+    check(image, mask)
     return np.where(mask[..., None], _inpaint(image, mask), image)
+
+
+def navier_stokes(image: Image, mask: Mask) -> Image:
+    """OpenCV's Navier-Stokes fill (Bertalmio et al., CVPR 2001) at full resolution."""
+    check(image, mask)
+    return np.where(mask[..., None], _inpaint(image, mask, cv2.INPAINT_NS), image)
 
 
 def telea(image: Image, mask: Mask) -> Image:
     """Telea fill of the low-resolution image, upsampled bilinearly into the hole."""
-    _check(image, mask)
+    check(image, mask)
     padded, hole, scale = _padded(image, mask)
     guide = _telea_guide(padded, hole, scale)
     filled = _upsampled(guide, scale)
@@ -49,7 +55,7 @@ def copy_reference(image: Image, mask: Mask) -> Image:
     `out = up(G * guide) + mix(HR - up(G * composite))`. The composite (known pixels put back into the guide)
     is the guide itself, as Telea leaves known pixels alone. An image without one known patch gets `telea`.
     """
-    _check(image, mask)
+    check(image, mask)
     padded, hole, scale = _padded(image, mask)
     guide = _telea_guide(padded, hole, scale)
     corrupted = _any_in_block(hole, PATCH * scale)
@@ -158,8 +164,8 @@ def _telea_guide(image: Image, mask: Mask, scale: int) -> Floats:
     return _inpaint(np.asarray(small, np.uint8), _any_in_block(mask, scale)).astype(np.float32)
 
 
-def _inpaint(image: Image, mask: Mask) -> Image:
-    return np.asarray(cv2.inpaint(image, mask.astype(np.uint8), RADIUS, cv2.INPAINT_TELEA), np.uint8)
+def _inpaint(image: Image, mask: Mask, method: int = cv2.INPAINT_TELEA) -> Image:
+    return np.asarray(cv2.inpaint(image, mask.astype(np.uint8), RADIUS, method), np.uint8)
 
 
 def _upsampled(image: Floats, scale: int) -> Floats:
@@ -171,7 +177,8 @@ def _to_uint8(image: NDArray[np.floating]) -> Image:
     return np.asarray(np.rint(image).clip(0, 255), np.uint8)
 
 
-def _check(image: Image, mask: Mask) -> None:
+def check(image: Image, mask: Mask) -> None:
+    """Raises InputError unless `image` is uint8 (H, W, 3), `mask` bool (H, W), and something is known."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise InputError(f"image is {image.dtype} {image.shape}; give uint8 (H, W, 3) RGB")
     if mask.dtype != np.bool_ or mask.shape != image.shape[:2]:

@@ -126,8 +126,12 @@ def evaluate(
 def quality(
     photos: Photos,
     methods: Annotated[
-        str, typer.Option(help="telea, telea_full, copy_reference, rethined, rethined:FILE; comma between.")
+        str, typer.Option(help="telea, telea_full, copy_reference, rethined, rethined:FILE, peers; comma between.")
     ] = "telea,copy_reference,rethined",
+    peer_weights: Annotated[
+        list[str] | None, typer.Option("--weights", help="NAME=FILE: official weights of a peer.")
+    ] = None,
+    onnx: Annotated[list[str] | None, typer.Option(help="NAME=FILE or NAME=FILE:{...}: any network.")] = None,
     sizes: Sizes = "2048",
     masks: Masks = "strokes-10-20",
     seed: Seed = 0,
@@ -143,9 +147,10 @@ def quality(
 ) -> int:
     """Compare methods, or several weights, by what `rethined eval` measures: one result per masks and size."""
     _, measure = _laboratory()
-    from rethined.bench import provenance
+    from rethined.bench import peers, provenance
     from rethined.bench.cases import Worst, write_pictures
 
+    files, exports = peers.parse_weights(peer_weights or []), peers.parse_onnx(onnx or [])
     found = measure.find_photos(photos)[:limit]
     holes = measure.parse_masks(masks, seed)
     pixels = _sizes(sizes)
@@ -155,7 +160,7 @@ def quality(
         provenance.check_folder(folder)
     _use_threads(threads)
     metrics = measure.Metrics.load(squeeze=squeeze, distances=fid, inception=inception)
-    loaded = measure.load_methods(methods.split(","), threads=threads)
+    loaded = measure.load_methods(methods.split(","), threads=threads, weights=files, onnx=exports)
     for some in holes:
         for size in pixels:
             origin = provenance.provenance()
@@ -167,6 +172,7 @@ def quality(
             if pictures:
                 write_pictures(pictures / stem, worst.of_each_photo)
             weights = {name: measure.sha256_of(name) for name in loaded if name.startswith("rethined")}
+            weights |= peers.hashes(loaded)
             result = {"kind": "quality", **run, "weights": weights, **measure.described(metrics), **origin}
             typer.echo(f"wrote {provenance.write_json(out / f'{stem}.json', result)}")
     return 0
@@ -174,7 +180,13 @@ def quality(
 
 @bench.command()
 def latency(
-    weights: Annotated[Path | None, typer.Option(help="Weight file; the bundled one by default.")] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="FILE: the engine's, or the bundled one; NAME=FILE: a peer's, or random ones."),
+    ] = None,
+    methods: Annotated[str, typer.Option(help="Peers to time in turn with the engine; comma between.")] = "",
+    onnx: Annotated[list[str] | None, typer.Option(help="NAME=FILE or NAME=FILE:{...}: any network.")] = None,
+    runtime: Annotated[str, typer.Option(help="Of peers: onnx, as the engine's, or torch.")] = "onnx",
     sizes: Annotated[str, typer.Option(help="Sides of the square image; comma between.")] = "512,1024,2048,4096",
     holes: Annotated[str, typer.Option(help="Parts of the image that are hole; comma between.")] = "0.1,0.25",
     threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 2,
@@ -186,16 +198,22 @@ def latency(
 ) -> None:
     """Milliseconds and memory of the engine, beside OpenCV's Telea and a plain copy."""
     from rethined.bench import latency as task
+    from rethined.bench import peers
+    from rethined.bench.peers.timing import Field
     from rethined.bench.provenance import write_json
 
+    own, others = peers.split_weights(weights or [])
+    names = [name for name in methods.split(",") if name]
+    field = Field(names, others, peers.parse_onnx(onnx or []), runtime)
     result = task.run_latency(
-        weights,
+        own,
         sizes=_numbers(sizes, int),
         holes=_numbers(holes, float),
         threads=threads,
         runs=runs,
         warmup=warmup,
         profile=profile,
+        field=field if field.all_names() else None,
         progress=typer.echo,
     )
     stem = "--".join(["latency"] + ([name] if name else []))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -18,6 +20,9 @@ from numpy.typing import NDArray
 from rethined import masks
 from rethined.bench import baselines, provenance
 from rethined.errors import InputError, RethinedError
+
+if TYPE_CHECKING:
+    from rethined.bench.peers.timing import Field
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -41,6 +46,7 @@ def run_latency(
     runs: int = 20,
     warmup: int = 3,
     profile: bool = False,
+    field: Field | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Time the engine on square images of `sizes` pixels with `holes` (parts of the area); JSON-ready.
@@ -48,9 +54,11 @@ def run_latency(
     Times are milliseconds of one call. Engine, copy and (up to 2048) Telea radius 3 alternate, so that
     whatever else the machine does falls on all of them: keep the ratios. Peak memory is that of a fresh
     process filling one image. With `profile`, medians of `engine.profile(image, mask)` by stage are added.
+    The methods of `field` take their turns too: `peers` of each row, and their `ratio` to the engine.
 
     Raises:
         InputError: no runs asked for.
+        WeightsError: weights of a peer that cannot be used.
     """
     from rethined.engine import Engine
 
@@ -59,15 +67,17 @@ def run_latency(
     origin = provenance.provenance()
     engine = Engine(weights, threads=threads)
     rows = []
-    for size in sizes:
-        for hole in holes:
+    with tempfile.TemporaryDirectory() as exports:
+        for size, hole in itertools.product(sizes, holes):
             image, mask = scene(size, hole)
+            others = field.ready(size, mask, threads, Path(exports)) if field else {}
             contenders: dict[str, Callable[[], object]] = {
                 "engine": partial(engine, image, mask),
                 "copy": partial(np.copy, image),
             }
             if size in TELEA_SIZES:
                 contenders["telea"] = partial(baselines.telea_full, image, mask)
+            contenders |= {f"peer {name}": partial(one.fill, image, mask) for name, one in others.items()}
             row: dict[str, Any] = {
                 "height": size,
                 "width": size,
@@ -79,15 +89,24 @@ def run_latency(
                 if other in contenders:
                     row[f"ratio_{other}"] = row["engine"]["median_ms"] / row[other]["median_ms"]
             row["peak_mib"] = peak_memory(weights, size, hole, threads)
+            for name, contender in others.items():
+                times = row.pop(f"peer {name}")
+                times["ratio"] = times["median_ms"] / row["engine"]["median_ms"]
+                times["macs"] = contender.macs
+                times["peak_mib"] = peak_memory(weights, size, hole, threads, contender.spec)
+                row.setdefault("peers", {})[name] = times
             if profile:
                 stages = [engine.profile(image, mask) for _ in range(runs)]
                 row["stages_ms"] = {key: float(np.median([stage[key] for stage in stages])) for key in stages[0]}
             rows.append(row)
             noisy = " (noisy)" if row["noisy"] else ""
             progress(f"{size}x{size}, hole {hole:.0%}: {row['engine']['median_ms']:.1f} ms{noisy}")
+            for name, times in row.get("peers", {}).items():
+                progress(f"  {name}: {times['median_ms']:.1f} ms, {times['ratio']:.1f} times the engine's")
     return {
         "kind": "latency",
         "weights": {"rethined": provenance.sha256(weights or provenance.BUNDLED)},
+        **({"methods": field.facts()} if field else {}),
         "rows": rows,
         **origin,
     }
@@ -133,13 +152,16 @@ def scene(size: int, hole: float) -> tuple[Image, Mask]:
     return np.asarray((image + 128).clip(0, 255), np.uint8), mask
 
 
-def peak_memory(weights: Path | None, size: int, hole: float, threads: int) -> float:
+def peak_memory(weights: Path | None, size: int, hole: float, threads: int, other: str = "") -> float:
     """Largest resident memory, in MiB, of a fresh process that loads the engine and fills one image.
+
+    With `other`, the `spec` of a contender, that instead of the engine.
 
     Raises:
         RethinedError: that process failed; the message ends with its error.
     """
     command = [sys.executable, "-m", __name__, str(weights or ""), str(size), str(hole), str(threads)]
+    command += [other] if other else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RethinedError(f"measuring memory failed: {done.stderr.strip()[-500:]}")
@@ -170,10 +192,16 @@ def _others_cpu_seconds() -> float | None:
 
 def _main(arguments: Sequence[str]) -> None:
     """What `peak_memory` runs: fill one image, print the peak in MiB."""
-    from rethined.engine import Engine
+    weights, size, hole, threads, *other = arguments
+    image, mask = scene(int(size), float(hole))
+    if other:
+        from rethined.bench.peers.timing import from_spec
 
-    weights, size, hole, threads = arguments
-    Engine(Path(weights) if weights else None, threads=int(threads))(*scene(int(size), float(hole)))
+        from_spec(other[0], int(threads))(image, mask)
+    else:
+        from rethined.engine import Engine
+
+        Engine(Path(weights) if weights else None, threads=int(threads))(image, mask)
     print(provenance.peak_mib())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rethined import image as images
 from rethined import masks
-from rethined.bench import baselines, provenance
+from rethined.bench import baselines, peers, provenance
 from rethined.bench.cases import CELL, Case, Worst
 from rethined.bench.schema import DEFINITIONS, REFERENCE
 from rethined.engine import Engine
@@ -194,21 +194,32 @@ class Metrics:
         )
 
 
-def load_methods(names: Iterable[str], *, threads: int | None = None) -> dict[str, Method]:
-    """Methods by name: telea, telea_full, copy_reference, rethined (bundled weights), rethined:FILE.
+def load_methods(
+    names: Iterable[str],
+    *,
+    threads: int | None = None,
+    weights: Mapping[str, Path] | None = None,
+    onnx: Mapping[str, peers.OnnxFile] | None = None,
+) -> dict[str, Method]:
+    """Methods by name: telea, telea_full, copy_reference, rethined (bundled weights), rethined:FILE, and peers.
+
+    Peers without weights are refused; what `onnx` names is loaded whether it is among `names` or not.
 
     Raises:
-        InputError: an unknown name, or no such file.
+        InputError: an unknown name, no such file, or a peer without weights.
         WeightsError: a file that does not hold weights.
     """
     loaded: dict[str, Method] = {}
-    for name in names:
-        if name in BASELINES:
+    for name in dict.fromkeys([*names, *(onnx or ())]):
+        if name in peers.names() or (onnx and name in onnx):
+            loaded[name] = peers.load_method(name, weights, onnx, threads=threads)
+        elif name in BASELINES:
             loaded[name] = BASELINES[name]
         elif name == "rethined" or name.startswith("rethined:"):
             loaded[name] = as_method(load_engine(weights_of(name), threads=threads))
         else:
-            raise InputError(f"no method {name!r}; choose {', '.join(BASELINES)}, rethined or rethined:FILE")
+            known = ", ".join([*BASELINES, *peers.names()])
+            raise InputError(f"no method {name!r}; choose of {known}, rethined or rethined:FILE")
     return loaded
 
 

@@ -3,7 +3,7 @@
 `<!-- bench:NAME -->` and `<!-- /bench -->` enclose a table. NAME is the stem of a result file: all columns of
 that one. `STEM.overview` is its LPIPS in the hole alone, one line per run; `STEM.pictures` the pictures of the
 worst cases of an evaluation, with links from the folder that holds the folder of results. `latency` and
-`quality` are every result of that kind, the latter as overview.
+`quality` are every result of that kind, the latter as overview, and `peers` the latencies in which peers took part.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ def tables(results: Path) -> dict[str, str]:
         rendered["quality"] = _overview(quality)
     if latency:
         rendered["latency"] = _latency(latency)
+    with_peers = [result for result in latency if "methods" in result]
+    if with_peers:
+        rendered["peers"] = _peers(with_peers)
     return rendered
 
 
@@ -193,6 +196,30 @@ def _ablation(result: dict[str, Any], kind: str) -> str:
             line += [_number(row["parameters"] / 1e6, 2), _number(macs, 2)]
         lines.append(line)
     return _table(head, lines)
+
+
+def _peers(results: Sequence[dict[str, Any]]) -> str:
+    """Times, memory and cost of peers beside the engine, timed in turn."""
+    head = ["processor", "threads", "image", "hole", "method", "weights", "parameters, M", "GMAC"]
+    head += ["median, ms", "IQR, ms", "of rethined", "peak, MiB"]
+    lines = []
+    for result in results:
+        for row in result["rows"]:
+            about = [result["machine"]["cpu"], str(row["threads"]), f"{row['width']}x{row['height']}"]
+            about.append(f"{row['hole']:.0%}")
+            own = {"weights": result["weights"]["rethined"], "parameters": None}
+            engine = row["engine"] | {"ratio": 1.0, "macs": None, "peak_mib": row["peak_mib"]}
+            methods = [("rethined", own, engine)]
+            methods += [(name, result["methods"][name], times) for name, times in row.get("peers", {}).items()]
+            for name, facts, times in methods:
+                weights = facts["weights"] if facts["weights"] in ("random", "none") else facts["weights"][:10]
+                millions = None if facts["parameters"] is None else facts["parameters"] / 1e6
+                billions = None if times["macs"] is None else times["macs"] / 1e9
+                line = [*about, name, weights, _number(millions, 2), _number(billions, 1)]
+                line += [_number(times["median_ms"], 1) + ("*" if row["noisy"] else ""), _number(times["iqr_ms"], 1)]
+                lines.append([*line, _number(times["ratio"], 1), _number(times["peak_mib"], 0)])
+    note = "Weights `random`: the peer had none; it costs the same, and its pictures mean nothing."
+    return f"{_table(head, lines)}\n{note}\n"
 
 
 def _origin(result: dict[str, Any]) -> str:
