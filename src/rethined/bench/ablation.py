@@ -14,8 +14,13 @@ from typing import Any
 
 from rethined.bench import provenance
 from rethined.config import DEFAULT, ModelConfig
+from rethined.export.onnx import count_macs, load_weights
 from rethined.train.config import CPU_RECIPE, TrainConfig
+from rethined.train.data import Photos, load_folder
+from rethined.train.loop import Trainer, train
 
+PHOTOGRAPHS = 8
+"""Of the validation folder, measured on."""
 BASE = "as released"
 TRAINED: dict[str, dict[str, Any]] = {
     BASE: {},
@@ -48,69 +53,67 @@ UNTRAINED: dict[str, dict[str, Any]] = {
 """Changes to the released model that its weights can be used with."""
 
 
-def run_ablation(
+def run_trained(
     data: Path,
     val: Path,
-    weights: Path | None,
     *,
-    steps: int = 300,
+    steps: int = 200,
     batch_size: int = 8,
     crop: int = 128,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Train every row of TRAINED for `steps` steps on `data` and validate it on `val`; JSON-ready.
 
-    With `weights` (safetensors), the rows of UNTRAINED too. Values are `train.loop.Trainer.validate`'s: LPIPS
-    (AlexNet) in 10-20 % free-form holes at 768 pixels, and how often the chosen patch is among the 1 % best.
+    Values are `train.loop.Trainer.validate`'s: LPIPS (AlexNet) in 10-20 % free-form holes at 768 pixels, and how
+    often the chosen patch is among the 1 % best. The first row is the base before any training.
 
     Raises:
-        InputError: no photographs, or weights that cannot be read.
+        InputError: no photographs.
     """
-    from rethined.export.onnx import count_macs, load_weights
-    from rethined.model import Rethined
-    from rethined.train.data import load_folder
-    from rethined.train.loop import Trainer, train
-
     origin = provenance.provenance()
     recipe = dataclasses.replace(
         CPU_RECIPE, steps=steps, batch_size=batch_size, crops=(crop,), warmup=max(1, steps // 10)
     )
-    photos = load_folder(val, 768)[:8]
+    photos = load_folder(val, 768)[:PHOTOGRAPHS]
     rows = []
-
-    def measured(kind: str, name: str, trainer: Trainer) -> None:
-        values, _ = trainer.validate(photos)
-        row = {"kind": kind, "name": name, "lpips": values["full"], "best1": values["best1%"]}
-        if kind == "trained":
-            model = trainer.ema
-            row["parameters"] = sum(p.numel() for p in model.fused_copy().parameters())
-            row["macs"] = count_macs(model) if trainer.config.model.top_k else None
-        rows.append(row)
-        progress(f"{name}: LPIPS {row['lpips']:.4f}, right matches {row['best1']:.1%}")
-
     with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(recipe, Path(folder) / "untrained")
+        rows.append(_row("before training", trainer, photos, progress))
         for number, (name, changes) in enumerate(TRAINED.items()):
-            trainer = train(_changed(recipe, changes), data, Path(folder) / str(number), report=lambda p: None)
-            measured("trained", name, trainer)
-        if weights is not None:
-            released, _ = load_weights(weights)
-            for number, (name, changes) in enumerate(UNTRAINED.items()):
-                config = dataclasses.replace(released.config, **changes)
-                trainer = Trainer(dataclasses.replace(recipe, model=config), Path(folder) / f"u{number}")
-                model = Rethined(config)
-                model.load_state_dict(released.state_dict())
-                trainer.ema = model.eval()
-                measured("untrained", name, trainer)
-    return {
-        "kind": "ablation",
-        "steps": steps,
-        "batch_size": batch_size,
-        "crop": crop,
-        "photographs": len(photos),
-        "weights": {"rethined": provenance.sha256(weights)} if weights else {},
-        "rows": rows,
-        **origin,
-    }
+            trainer = train(_changed(recipe, changes), data, Path(folder) / str(number))
+            model = trainer.ema
+            cost = {"parameters": sum(p.numel() for p in model.fused_copy().parameters())}
+            cost["macs"] = count_macs(model) if trainer.config.model.top_k else None
+            rows.append(_row(name, trainer, photos, progress) | cost)
+    budget = {"steps": steps, "batch_size": batch_size, "crop": crop}
+    return {"kind": "ablation", **budget, "photographs": len(photos), "weights": {}, "rows": rows, **origin}
+
+
+def run_untrained(weights: Path, val: Path, *, progress: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Validate finished `weights` (safetensors) on `val` with every row of UNTRAINED; JSON-ready.
+
+    Raises:
+        InputError: no photographs, or no such file.
+        WeightsError: a file that does not hold weights.
+    """
+    origin = provenance.provenance()
+    photos = load_folder(val, 768)[:PHOTOGRAPHS]
+    released, _ = load_weights(weights)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (name, changes) in enumerate(UNTRAINED.items()):
+            config = dataclasses.replace(released.config, **changes)
+            trainer = Trainer(dataclasses.replace(CPU_RECIPE, model=config), Path(folder) / str(number))
+            trainer.ema.load_state_dict(released.state_dict())
+            rows.append(_row(name, trainer, photos, progress))
+    digest = {"rethined": provenance.sha256(weights)}
+    return {"kind": "ablation", "photographs": len(photos), "weights": digest, "rows": rows, **origin}
+
+
+def _row(name: str, trainer: Trainer, photos: Photos, progress: Callable[[str], None]) -> dict[str, Any]:
+    values, _ = trainer.validate(photos)
+    progress(f"{name}: LPIPS {values['full']:.4f}, right matches {values['best1%']:.1%}")
+    return {"name": name, "lpips": values["full"], "best1": values["best1%"]}
 
 
 def _changed(recipe: TrainConfig, changes: dict[str, Any]) -> TrainConfig:

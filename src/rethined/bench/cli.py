@@ -238,26 +238,34 @@ def stream(
 
 @bench.command()
 def ablation(
-    data: Annotated[Path, typer.Option(help="Folder or pack of photographs to learn from.", metavar="FOLDER")],
     val: Annotated[Path, typer.Option(help="Folder of photographs to measure on.", metavar="FOLDER")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder or pack of photographs: trains every choice on it.", metavar="FOLDER")
+    ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Trained weights (.safetensors) to try what needs no training on.", metavar="FILE"),
+        typer.Option(help="Trained weights (.safetensors): tries on them what needs no training.", metavar="FILE"),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Of each training.")] = 300,
+    steps: Annotated[int, typer.Option(min=1, help="Of each training.")] = 200,
     batch_size: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = 8,
     crop: Annotated[int, typer.Option(min=64, help="Side of the crops, in low-resolution pixels.")] = 128,
     threads: Threads = None,
     out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
 ) -> None:
-    """The paper's ablations and our deviations one by one: short trainings of equal budget."""
+    """The paper's ablations and our deviations one by one: short trainings of equal budget, or finished weights."""
     _laboratory()
     from rethined.bench import ablation as task
     from rethined.bench.provenance import write_json
 
+    if data is None and weights is None:
+        raise InputError("nothing to do; give --data to train every choice, or --weights to try finished ones")
     _use_threads(threads)
-    result = task.run_ablation(data, val, weights, steps=steps, batch_size=batch_size, crop=crop, progress=typer.echo)
-    typer.echo(f"wrote {write_json(out / 'ablation.json', result)}")
+    if data is not None:
+        result = task.run_trained(data, val, steps=steps, batch_size=batch_size, crop=crop, progress=typer.echo)
+        typer.echo(f"wrote {write_json(out / 'ablation--trained.json', result)}")
+    if weights is not None:
+        result = task.run_untrained(weights, val, progress=typer.echo)
+        typer.echo(f"wrote {write_json(out / 'ablation--weights.json', result)}")
 
 
 @bench.command()

@@ -345,7 +345,7 @@ def run(
             start = time.perf_counter()
             fill = methods[name](photo, mask)
             seconds = time.perf_counter() - start
-            if not np.array_equal(fill[~mask], photo[~mask]):
+            if not _keeps_known(fill, photo, mask):
                 raise RethinedError(f"{name} changed known pixels of {path.name}; its numbers would be void")
             values, cells = _measure(fill, photo, mask, metrics)
             row = {"photo": path.name, "height": height, "width": width, "hole": float(mask.mean())}
@@ -414,6 +414,14 @@ class _Features:
             if len(rows[0]) >= 2:
                 found[key + suffix] = fid.frechet_distance(*rows)
         return found
+
+
+def _keeps_known(fill: Image, photo: Image, mask: Mask) -> bool:
+    """Whether known pixels are as they were; by strips, as what indexing by a mask picks is a copy."""
+    if fill.shape != photo.shape or fill.dtype != photo.dtype:
+        return False
+    strips = (slice(start, start + 256) for start in range(0, len(mask), 256))
+    return all(np.array_equal(fill[strip][~mask[strip]], photo[strip][~mask[strip]]) for strip in strips)
 
 
 def _measure(fill: Image, photo: Image, mask: Mask, metrics: Metrics) -> tuple[dict[str, float], NDArray[np.float64]]:

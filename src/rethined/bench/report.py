@@ -40,8 +40,7 @@ def tables(results: Path) -> dict[str, str]:
         elif result.get("kind") == "stream":
             rendered[stem] = _stream(result) + _origin(result)
         elif result.get("kind") == "ablation":
-            rendered[f"{stem}.trained"] = _ablation(result, "trained") + _origin(result)
-            rendered[f"{stem}.untrained"] = _ablation(result, "untrained") + _origin(result)
+            rendered[stem] = _ablation(result) + _origin(result)
         # Other kinds of results have their own reports.
         if result.get("pictures"):
             rendered[f"{stem}.pictures"] = _pictures(result, results)
@@ -182,20 +181,25 @@ def _stream(result: dict[str, Any]) -> str:
     return _table(head, lines)
 
 
-def _ablation(result: dict[str, Any], kind: str) -> str:
-    """One line per choice, with its difference to the first."""
-    rows = [row for row in result["rows"] if row["kind"] == kind]
-    head = ["", "LPIPS in hole", "change", "right matches"]
-    head += ["parameters, M", "GMAC at 512"] if kind == "trained" else []
+def _ablation(result: dict[str, Any]) -> str:
+    """One line per choice, with its difference to the released one."""
+    rows = result["rows"]
+    base = next(row for row in rows if row["name"] == "as released")
+    costs = any("parameters" in row for row in rows)
+    head = ["", "LPIPS in hole", "change", "right matches", *(["parameters, M", "GMAC at 512"] if costs else [])]
     lines = []
     for row in rows:
-        change = f"{row['lpips'] / rows[0]['lpips'] - 1:+.1%}" if row is not rows[0] else "-"
+        change = f"{row['lpips'] / base['lpips'] - 1:+.1%}" if row is not base else "-"
         line = [row["name"], _number(row["lpips"], 4), change, f"{row['best1']:.1%}"]
-        if kind == "trained":
-            macs = row["macs"] and row["macs"] / 1e9
-            line += [_number(row["parameters"] / 1e6, 2), _number(macs, 2)]
+        if costs:
+            parameters, macs = row.get("parameters"), row.get("macs")
+            line += [_number(parameters and parameters / 1e6, 2), _number(macs and macs / 1e9, 2)]
         lines.append(line)
-    return _table(head, lines)
+    table = _table(head, lines)
+    if "steps" in result:
+        spent = f"{result['steps']} steps of {result['batch_size']} crops of {result['crop']} x {result['crop']}"
+        table += f"\nEach trained from nothing for {spent}, measured on {result['photographs']} photographs.\n"
+    return table
 
 
 def _peers(results: Sequence[dict[str, Any]]) -> str:
