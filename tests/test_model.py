@@ -16,7 +16,7 @@ from rethined.errors import WeightsError
 from rethined.masks import free_form
 from rethined.model import Rethined
 from rethined.model.blocks import RepConv, fused
-from rethined.model.coarse import known_means, pull_push
+from rethined.model.coarse import calmed, known_means, pull_push
 from rethined.model.patch_match import (
     SWEEPS,
     Attention,
@@ -397,3 +397,11 @@ def test_half_precision_is_finite_and_close() -> None:
         half, _ = model.half().coarse(image.half(), mask.half())
     assert torch.isfinite(half).all()
     assert (half.float() - coarse).abs().max() < 0.02
+
+
+def test_the_network_is_calmed_deep_inside_holes_only() -> None:
+    residual, cells = torch.randn(1, 3, 32, 32), torch.zeros(1, 1, 32, 32)
+    cells[..., 4:28, 4:28] = 1
+    got = calmed(residual, cells)
+    torch.testing.assert_close(got[..., :6, :], residual[..., :6, :])
+    torch.testing.assert_close(got[..., 14, 12], residual[..., 12:17, 10:15].mean((2, 3)))

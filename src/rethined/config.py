@@ -39,12 +39,12 @@ class ModelConfig:
     """Whether queries and keys also see how much detail full resolution holds above the low-resolution grid."""
     agreement: bool = True
     """Whether pixel distances also compare the means of the eight patches around."""
-    pixel_distance: float = 2.0
+    pixel_distance: float = 0.5
     """Weight in the scores of the plain squared distance between pixels (2 x 2 means a patch); 0 is none."""
     border_cost: float = 1.0
     """What a known patch loses in the scores for touching a corrupted one: its window could not be copied whole, and
     tiles would show (with `pixel_distance` only)."""
-    continuity: float = 1.0
+    continuity: float = 2.0
     """What a source gains in the scores for each neighbour whose own source it continues (with `top_k` 1 only)."""
     top_k: int = 1
     """Known patches mixed into each corrupted one; 0 is a softmax over all of them (the paper, Eq. 1)."""

@@ -55,21 +55,18 @@ def contributions(
     if not overlap:
         return rows, source[rows][:, None], weight[rows][:, None]
     height = len(corrupted) // columns
-    y, x = rows // columns, rows % columns
-    index = np.zeros((len(rows), 9, source.shape[1]), np.int32)
-    heard = np.zeros(index.shape, np.float32)
-    for e in range(9):
-        dy, dx = e // 3 - 1, e % 3 - 1
-        ny, nx = y + dy, x + dx
-        there = np.flatnonzero((ny >= 0) & (ny < height) & (nx >= 0) & (nx < columns))
-        n = ny[there] * columns + nx[there]
-        there, n = there[corrupted[n]], n[corrupted[n]]
-        sy, sx = source[n] // columns - dy, source[n] % columns - dx
-        inside = (sy >= 0) & (sy < height) & (sx >= 0) & (sx < columns)
-        j = np.where(inside, sy * columns + sx, 0)
-        known = inside & ~corrupted[j]
-        index[there, e] = np.where(known, j, 0)
-        heard[there, e] = np.where(known, weight[n], 0)
+    dy, dx = np.divmod(np.arange(9), 3)
+    dy, dx = dy - 1, dx - 1
+    y, x = rows[:, None] // columns + dy, rows[:, None] % columns + dx  # (R, 9)
+    n = np.clip(y, 0, height - 1) * columns + np.clip(x, 0, columns - 1)
+    there = (y >= 0) & (y < height) & (x >= 0) & (x < columns) & corrupted[n]
+    sy, sx = np.divmod(source[n], np.int32(columns))  # (R, 9, k)
+    sy, sx = sy - dy[:, None], sx - dx[:, None]
+    inside = there[..., None] & (sy >= 0) & (sy < height) & (sx >= 0) & (sx < columns)
+    index = np.where(inside, sy * columns + sx, 0).astype(np.int32)
+    known = inside & ~corrupted[index]
+    index *= known
+    heard = weight[n] * known
     return rows, index, heard
 
 
@@ -257,6 +254,13 @@ def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain): 
     before = np.empty(3, np.uint32)
     for y in range(first, last):
         if (y + 1) * scale > height:
+            continue
+        if scale == 1:  # nothing to sum
+            for x in range(width):
+                if not mask[y, x]:
+                    holes[y, x] = np.float32(0)
+                    for c in range(3):
+                        small[c, y, x] = np.float32(image[y, 3 * x + c]) * gain
             continue
         sums[:] = 0
         anywhere[:] = 0

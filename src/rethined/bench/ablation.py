@@ -82,7 +82,7 @@ def run_trained(
         for number, (name, changes) in enumerate(TRAINED.items()):
             trainer = train(_changed(recipe, changes), data, Path(folder) / str(number))
             model = trainer.ema
-            cost = {"parameters": sum(p.numel() for p in model.fused_copy().parameters())}
+            cost: dict[str, Any] = {"parameters": sum(p.numel() for p in model.fused_copy().parameters())}
             cost["macs"] = count_macs(model) if trainer.config.model.top_k else None
             rows.append(_row(name, trainer, photos, progress) | cost)
     budget = {"steps": steps, "batch_size": batch_size, "crop": crop}

@@ -93,7 +93,7 @@ class CoarseNetwork(nn.Module):
         if self.band > 1:
             fill = F.interpolate(base, scale_factor=float(self.band), mode="nearest")
             hole = F.max_pool2d(mask, self.band)
-        x = self.stem(torch.cat([image + fill * mask - 0.5, mask], 1))
+        x = self.stem(torch.cat([image + fill * mask, mask], 1))
         skips = []
         for i, stage in enumerate(self.encoder):
             x = stage(x if i == 0 else self.down[i - 1](x))
@@ -105,5 +105,15 @@ class CoarseNetwork(nn.Module):
             features.insert(0, x)
         residual = self.head(x)
         if self.band < STEM:
-            residual = F.pixel_shuffle(residual, STEM // self.band)
-        return base + residual * hole, features
+            return base + F.pixel_shuffle(residual, STEM // self.band) * hole, features
+        return base + calmed(residual, hole) * hole, features
+
+
+def calmed(residual: Tensor, hole: Tensor) -> Tensor:
+    """`residual` (B, 3, h, w) smoothed where `hole` (B, 1, h, w), 1 = hole, is more than 3 cells deep.
+
+    Near known cells the network sees what it continues; far from them it guesses, and what it guesses at a single
+    cell is noise.
+    """
+    deep = F.avg_pool2d(1 - F.max_pool2d(1 - hole, 7, 1, 3), 3, 1, 1)
+    return residual + (F.avg_pool2d(residual, 5, 1, 2) - residual) * deep

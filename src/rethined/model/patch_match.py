@@ -275,7 +275,7 @@ class NeuralPatchMatch(nn.Module):
         none = ~(~corrupted).any(1, keepdim=True)
         rows = torch.nonzero(corrupted[0])[:, 0]
         columns = torch.nonzero((~corrupted | none)[0])[:, 0]
-        scores = query[0].index_select(0, rows) @ key[0].index_select(0, columns).T
+        scores = query.flatten(0, 1).index_select(0, rows) @ key.flatten(0, 1).index_select(0, columns).T
         if self.config.top_k == 1:
             best = scores.argmax(-1, keepdim=True)
             weight = torch.ones_like(best, dtype=query.dtype)
