@@ -127,7 +127,7 @@ def test_every_run_carries_its_ratio_to_the_reference(result: dict[str, Any]) ->
             for name in ("rethined", "copy_reference")
         )
         summary = run["methods"]["rethined"]
-        assert summary["ratio"] == pytest.approx(np.mean(ours) / np.mean(theirs), abs=1e-5)
+        assert summary["ratio"] == pytest.approx(np.mean(ours) / np.mean(theirs), abs=1e-4)  # rows are rounded
         assert summary["better"] == pytest.approx(np.mean(np.less(ours, theirs)), abs=1e-5)
         assert summary["median"]["lpips_hole"] == pytest.approx(np.median(ours), abs=1e-6)
 
