@@ -140,6 +140,63 @@ def test_the_document_has_the_table() -> None:
     assert all(f"`{name}`" in text for name in peers.names())
 
 
+GOLDEN = {
+    "migan": [0.12425, -0.933976, 0.016589, -0.046437, -0.144968],
+    "lama": [0.504564, 0.466511, 0.4815, 0.50301, 0.481676],
+    "coordfill": [-0.056418, -0.108287, 0.006006, -0.090803, 0.229225],
+    "hifill": [-0.173724, 0.019797, 0.042146, -0.197185, 0.007183],
+    "authors": [0.463447, 0.502628, 0.455241, 0.486986, 0.497679],
+}
+"""What the official code gives at five points with the weights of `numbers`, in each network's own range."""
+GAINS = {"lama": 2.4, "hifill": 2.4}
+
+
+def noise(shape: tuple[int, ...], seed: int) -> NDArray[np.float64]:
+    """Numbers in (-1, 1) that need no generator: the same in every framework."""
+    steps = np.arange(int(np.prod(shape)), dtype=np.float64)
+    return np.modf(np.sin(steps * 12.9898 + seed) * 43758.5453)[0].reshape(shape)
+
+
+def numbers(name: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Weights of official names and shapes; filters of fixed coefficients are left out."""
+    fixed = ("filter_const", "filter.weight", "num_batches_tracked")
+    state = {}
+    for seed, key in enumerate(sorted(key for key in shapes if not key.endswith(fixed))):
+        shape, value = shapes[key], noise(shapes[key], seed)
+        if len(shape) >= 2 and "noise" not in key:
+            inputs = np.prod(shape[:-1] if name == "hifill" else shape[1:])
+            value = GAINS.get(name, 1.2) * value / np.sqrt(inputs)
+        elif key.endswith(("running_var", "bn.weight", "bn_l.weight", "bn_g.weight")):
+            value = 1 + 0.3 * value
+        else:
+            value = 0.1 * value
+        state[key] = torch.as_tensor(value, dtype=torch.float32)
+    return state
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_same_weights_give_the_official_picture(name: str) -> None:
+    small: dict[str, torch.nn.Module] = {"migan": migan.Migan(64), "lama": lama.Lama(2, 16)}
+    network = small[name] if name in small else peers.build(name)
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    state = numbers(name, variables(shapes) if name == "hifill" else shapes)
+    network.load_state_dict(dict(hifill.rename(*item) for item in state.items()), strict=False)
+    size, chosen = 64 if name in small else 512, peers.PEERS[name].interface
+    black, white = chosen.image
+    picture = np.kron((noise((3, size // 8, size // 8), 7) + 1) / 2, np.ones((1, 8, 8))) * (white - black) + black
+    hole = np.zeros((size, size), np.bool_)
+    hole[size // 4 : size // 2, size // 4 : size * 5 // 8] = True
+    if name in ("hifill", "authors"):
+        picture *= ~hole
+    mask = np.where(hole, chosen.mask[1], chosen.mask[0])
+    with torch.no_grad():
+        out = network.eval()(torch.from_numpy(picture)[None].float(), torch.from_numpy(mask)[None, None].float())
+    points = ((0, 3, 3), (1, 3, 4), (2, 2, 2), (0, 1, 6), (2, 7, 7))
+    got = [float(out[0, channel, size * y // 8, size * x // 8]) for channel, y, x in points]
+    # float32 sums in another order; LaMa's small one varies by 0.015 only.
+    np.testing.assert_allclose(got, GOLDEN[name], rtol=0, atol=1e-5 if name == "lama" else 1e-4)
+
+
 # --- Weights ---
 
 
@@ -539,7 +596,8 @@ def test_latency_beside_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     field = Field(["rethined", "lama", "navier_stokes"], runtime="torch")
     result = latency.run_latency(None, sizes=[64], holes=[0.1], threads=1, runs=2, warmup=0, field=field)
     row = result["rows"][0]
-    assert row["peers"].keys() == result["methods"].keys() == {"lama", "navier_stokes"}
+    assert row["peers"].keys() == {"lama", "navier_stokes"}
+    assert result["methods"].keys() == {"rethined", "lama", "navier_stokes"}
     times = row["peers"]["lama"]
     assert times["ratio"] == pytest.approx(times["median_ms"] / row["engine"]["median_ms"])
     assert (times["n"], times["peak_mib"], row["peak_mib"]) == (2, 5, 4)
@@ -549,7 +607,7 @@ def test_latency_beside_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "latency.json").write_text(json.dumps(result))
     table = report.tables(tmp_path)["peers"]
     assert re.search(r"\| 64x64 \| \d+% \| lama \| random \| 0\.\d\d \| 0\.0 \| \d+\.\d", table)
-    assert "| rethined |" in table
+    assert re.search(r"\| rethined \| [0-9a-f]{10} \| 0\.\d\d \| \d\.\d \|", table)
     assert "its pictures mean nothing" in table
     with pytest.raises(InputError, match="no method 'magic' to time"):
         Field(["magic"])

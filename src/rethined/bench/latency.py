@@ -23,6 +23,7 @@ from rethined.errors import InputError, RethinedError
 
 if TYPE_CHECKING:
     from rethined.bench.peers.timing import Field
+    from rethined.engine import Engine
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -106,10 +107,15 @@ def run_latency(
     return {
         "kind": "latency",
         "weights": {"rethined": provenance.sha256(weights or provenance.BUNDLED)},
-        **({"methods": field.facts()} if field else {}),
+        **({"methods": {"rethined": _facts(engine)} | field.facts()} if field else {}),
         "rows": rows,
         **origin,
     }
+
+
+def _facts(engine: Engine) -> dict[str, Any]:
+    told = engine.describe()
+    return {"title": "rethined", "parameters": told.get("parameters"), "macs_512": told.get("macs at 512")}
 
 
 def alternate(contenders: dict[str, Callable[[], object]], *, runs: int, warmup: int) -> dict[str, Any]:

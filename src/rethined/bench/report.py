@@ -211,8 +211,9 @@ def _peers(results: Sequence[dict[str, Any]]) -> str:
         for row in result["rows"]:
             about = [result["machine"]["cpu"], str(row["threads"]), f"{row['width']}x{row['height']}"]
             about.append(f"{row['hole']:.0%}")
-            own = {"weights": result["weights"]["rethined"], "parameters": None}
-            engine = row["engine"] | {"ratio": 1.0, "macs": None, "peak_mib": row["peak_mib"]}
+            own = result["methods"]["rethined"] | {"weights": result["weights"]["rethined"]}
+            # The network's grid has about 512 x 512 cells whatever the image.
+            engine = row["engine"] | {"ratio": 1.0, "macs": own["macs_512"], "peak_mib": row["peak_mib"]}
             methods = [("rethined", own, engine)]
             methods += [(name, result["methods"][name], times) for name, times in row.get("peers", {}).items()]
             for name, facts, times in methods:
