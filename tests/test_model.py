@@ -405,3 +405,13 @@ def test_the_network_is_calmed_deep_inside_holes_only() -> None:
     got = calmed(residual, cells)
     torch.testing.assert_close(got[..., :6, :], residual[..., :6, :])
     torch.testing.assert_close(got[..., 14, 12], residual[..., 12:17, 10:15].mean((2, 3)))
+
+
+def test_a_hole_may_begin_in_the_first_patch() -> None:
+    model = lively(Rethined(SMALL))
+    image, mask = torch.rand(1, 3, 64, 96), torch.zeros(1, 1, 64, 96)
+    mask[..., :30, :50] = 1
+    with torch.no_grad():
+        _, source, _ = Core(model)(image * (1 - mask), mask, torch.rand(1, 6, 8, 12))
+    bad = corrupted_patches(mask, 8)[0]
+    assert not bad[source[bad, 0].long()].any()

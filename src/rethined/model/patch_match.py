@@ -287,7 +287,8 @@ class NeuralPatchMatch(nn.Module):
         one = F.one_hot(torch.zeros_like(own[:, 0]), best.shape[1]).to(weight.dtype)
         source = own.index_copy(0, rows, columns[best])
         if self.config.continuity and self.config.top_k == 1:
-            place = torch.cumsum((~corrupted | none)[0].to(torch.int64), 0) - 1
+            # Places of corrupted patches are never used, but looked up: they must exist.
+            place = (torch.cumsum((~corrupted | none)[0].to(torch.int64), 0) - 1).clamp(min=0)
             source = self.continued(scores, place, corrupted[0], rows, source[:, 0], grid)[:, None]
         return Attention(source[None], one.index_copy(0, rows, weight)[None])
 
