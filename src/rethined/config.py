@@ -9,7 +9,7 @@ from typing import Any
 
 from rethined.errors import WeightsError
 
-VERSION = 2
+VERSION = 3
 """Format of the JSON below; a file with a higher number was written by a newer rethined."""
 
 
@@ -37,15 +37,9 @@ class ModelConfig:
     """Whether the query of a corrupted patch starts as what the keys around the hole diffuse to there."""
     detail: bool = True
     """Whether queries and keys also see how much detail full resolution holds above the low-resolution grid."""
-    agreement: bool = True
-    """Whether pixel distances also compare the means of the eight patches around."""
-    pixel_distance: float = 0.5
-    """Weight in the scores of the plain squared distance between pixels (2 x 2 means a patch); 0 is none."""
-    border_cost: float = 1.0
-    """What a known patch loses in the scores for touching a corrupted one: its window could not be copied whole, and
-    tiles would show (with `pixel_distance` only)."""
-    continuity: float = 2.0
-    """What a source gains in the scores for each neighbour whose own source it continues (with `top_k` 1 only)."""
+    search: bool = True
+    """Whether the deployed model finds sources by PatchMatch over cells, guided by queries and keys
+    (`rethined.search`). False: by attention over all pairs of patches, as in training (the paper, Eq. 1)."""
     top_k: int = 1
     """Known patches mixed into each corrupted one; 0 is a softmax over all of them (the paper, Eq. 1)."""
     overlap: bool = True
@@ -61,6 +55,8 @@ class ModelConfig:
             raise ValueError(f"patch_size {self.patch_size} is not one of the network's strides")
         if self.band not in (1, 4):
             raise ValueError(f"band {self.band} is neither 1 nor 4")
+        if self.search and (self.band, self.patch_size) != (4, 8):
+            raise ValueError(f"search needs band 4 and patch_size 8, not {self.band} and {self.patch_size}")
 
     @property
     def stride(self) -> int:
@@ -104,9 +100,7 @@ PAPER = ModelConfig(
     key_dim=64,
     diffusion=False,
     detail=False,
-    agreement=False,
-    pixel_distance=0.0,
-    continuity=0.0,
+    search=False,
     top_k=0,
     overlap=False,
     band=1,

@@ -36,8 +36,6 @@ def export(
     model, metadata = load_weights(weights)
     training = {"rethined.training": metadata.get("rethined.training", "")}
     difference = export_core(model, output, training)
-    typer.echo(
-        f"{output}: {output.stat().st_size / 1e6:.1f} MB, largest difference to PyTorch "
-        f"{difference['low']:.1e} of white, sources {'equal' if not difference['source'] else 'differ'}"
-    )
+    differences = ", ".join(f"{name} {value:.1e}" for name, value in difference.items())
+    typer.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB; largest differences to PyTorch: {differences}")
     return 0

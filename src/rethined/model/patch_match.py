@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from rethined.config import ModelConfig
 from rethined.model.coarse import STEM, pull_push
 
-SWEEPS = 2
-"""How often neighbours' sources are offered; more changes little."""
 DETAIL = 6
 """Channels of `pipeline.fine_detail`."""
 
@@ -183,58 +181,14 @@ class NeuralPatchMatch(nn.Module):
         # Unit length: scores are cosines, bounded, so fp16 cannot overflow and the temperature is one number.
         return F.normalize(query, dim=1), F.normalize(key, dim=1)
 
-    def similarity(
-        self, coarse: Tensor, features: list[Tensor], detail: Tensor | None, corrupted: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The learned part of the scores, as two factors (B, N, d_k) of query key^T: Eq. 1 before its softmax."""
-        both = self.embed(coarse, features, detail, corrupted)
-        query, key = (vectors.flatten(2).transpose(1, 2) for vectors in both)
-        return query * self.temperature.exp(), key
-
     def scores(
         self, coarse: Tensor, features: list[Tensor], detail: Tensor | None, corrupted: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The two factors (B, N, d) of the score matrix S = query key^T; arguments as in `embed`.
-
-        Training calibrates the similarity alone; the rest is what needs no learning. The distance between pixels
-        keeps lines going, and patches that touch a corrupted one lose a little, as their windows could not be copied
-        whole.
-        """
-        config = self.config
-        query, key = self.similarity(coarse, features, detail, corrupted)
-        if not config.pixel_distance:
-            return query, key
-        # -w |a - b|^2 is a dot product too, up to what is equal along a row: 2 w a . b - w |b|^2.
-        near = self.surroundings(coarse)
-        grid = (
-            coarse.shape[2] * config.band // config.patch_size,
-            coarse.shape[3] * config.band // config.patch_size,
-        )
-        touching = F.max_pool2d(torch.unflatten(corrupted, 1, grid)[:, None].to(near.dtype), 3, 1, 1)
-        weight = config.pixel_distance
-        cost = weight * near.square().sum(-1) + config.border_cost * touching.flatten(1)
-        query = torch.cat([query, 2 * weight * near, -torch.ones_like(cost)[..., None]], -1)
-        return query, torch.cat([key, near, cost[..., None]], -1)
-
-    def surroundings(self, coarse: Tensor) -> Tensor:
-        """What pixels are compared by: 2 x 2 means of every patch and, with `agreement`, one of each patch around.
-
-        (B, 3, H / band, W / band) -> (B, N, 12 or 36). Their squared distance is the mean, over the patches compared,
-        of each one's squared pixel difference, as far as the means go. Outside the picture is mid-grey.
-        """
-        config = self.config
-        half = config.patch_size // 2 // config.band
-        cells = coarse - 0.5
-        if half > 1:
-            cells = F.avg_pool2d(cells, half)
-        own = F.pixel_unshuffle(cells * (config.patch_size / 2), 2)
-        if not config.agreement:
-            return own.flatten(2).transpose(1, 2)
-        whole = F.avg_pool2d(cells, 2) * config.patch_size
-        rows, columns = whole.shape[2:]
-        padded = F.pad(whole, (1, 1, 1, 1))
-        around = [padded[:, :, y : y + rows, x : x + columns] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
-        return (torch.cat([own, *around], 1) / 3).flatten(2).transpose(1, 2)
+        """The two factors (B, N, d_k) of the score matrix S = query key^T, Eq. 1 before its softmax; arguments as in
+        `embed`."""
+        both = self.embed(coarse, features, detail, corrupted)
+        query, key = (vectors.flatten(2).transpose(1, 2) for vectors in both)
+        return query * self.temperature.exp(), key
 
     def corrupted_scores(self, query: Tensor, key: Tensor, corrupted: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of corrupted rows against known columns only: true masking (3.3), in batches.
@@ -270,7 +224,7 @@ class NeuralPatchMatch(nn.Module):
         here = corrupted[..., None]
         return Attention(torch.where(here, source, own), torch.where(here, weight, one))
 
-    def attend_rows(self, query: Tensor, key: Tensor, corrupted: Tensor, grid: tuple[int, int]) -> Attention:
+    def attend_rows(self, query: Tensor, key: Tensor, corrupted: Tensor) -> Attention:
         """What `attend` computes, from corrupted rows and known columns only: the exported form. B = 1, k >= 1."""
         none = ~(~corrupted).any(1, keepdim=True)
         rows = torch.nonzero(corrupted[0])[:, 0]
@@ -286,53 +240,7 @@ class NeuralPatchMatch(nn.Module):
         own = torch.arange(corrupted.shape[1])[:, None].expand(-1, best.shape[1])
         one = F.one_hot(torch.zeros_like(own[:, 0]), best.shape[1]).to(weight.dtype)
         source = own.index_copy(0, rows, columns[best])
-        if self.config.continuity and self.config.top_k == 1:
-            # Places of corrupted patches are never used, but looked up: they must exist.
-            place = (torch.cumsum((~corrupted | none)[0].to(torch.int64), 0) - 1).clamp(min=0)
-            source = self.continued(scores, place, corrupted[0], rows, source[:, 0], grid)[:, None]
         return Attention(source[None], one.index_copy(0, rows, weight)[None])
-
-    def continued(
-        self, scores: Tensor, place: Tensor, corrupted: Tensor, rows: Tensor, source: Tensor, grid: tuple[int, int]
-    ) -> Tensor:
-        """`source` (N,), after corrupted patches have seen what their neighbours copy (PatchMatch's propagation).
-
-        If neighbour i + e copies from j + e, then copying from j would continue it without a seam. So in each of
-        SWEEPS sweeps, all at once, patch i chooses between its own source and those eight, by its score plus
-        `continuity` for every neighbour that a source continues (half for diagonal ones). `scores` (R, C) are those
-        of patches `rows` (R,) against known ones, of which patch j is in column `place[j]`; `corrupted`, `place`
-        (N,); `grid` is (H / P, W / P).
-        """
-        height, width = grid
-        offsets = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
-        dy, dx = (torch.tensor(values, device=rows.device) for values in zip(*offsets, strict=True))
-        worth = torch.tensor(
-            [1.0 if 0 in offset else 0.5 for offset in offsets], device=rows.device, dtype=scores.dtype
-        )
-        here = rows // width
-        y, x = here[:, None] + dy, (rows - here * width)[:, None] + dx
-        beside = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)  # (R, 8)
-
-        def look_up(table: Tensor, places: Tensor) -> Tensor:
-            return table.index_select(0, places.flatten()).view(places.shape)
-
-        filled = (y >= 0) & (y < height) & (x >= 0) & (x < width) & look_up(corrupted, beside)
-        for _ in range(SWEEPS):
-            there = look_up(source, beside)
-            row = there // width
-            y, x = row - dy, there - row * width - dx
-            inside = filled & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-            offered = (y * width + x) * inside.to(y.dtype)
-            inside = inside & ~look_up(corrupted, offered)
-            mine = source.index_select(0, rows)[:, None]
-            choice = torch.cat([mine, offered], 1)  # (R, 9)
-            score = scores.gather(1, look_up(place, choice))
-            same = ((choice[:, :, None] == offered[:, None]) & inside[:, None]).to(score.dtype)
-            score = score + self.config.continuity * (same * worth).sum(-1)
-            score = torch.cat([score[:, :1], score[:, 1:].masked_fill(~inside, -torch.inf)], 1)
-            best = choice.gather(1, score.argmax(1, keepdim=True))
-            source = source.index_copy(0, rows, best[:, 0])
-        return source
 
     def forward(
         self, coarse: Tensor, features: list[Tensor], mask: Tensor, detail: Tensor | None = None
@@ -345,14 +253,6 @@ class NeuralPatchMatch(nn.Module):
         query, key = self.scores(coarse, features, detail, corrupted)
         rows, scores = self.corrupted_scores(query, key, corrupted)
         attention = self.attend(rows, scores, corrupted)
-        if self.config.continuity and self.config.top_k == 1:
-            grid = (mask.shape[2] // self.config.patch_size, mask.shape[3] // self.config.patch_size)
-            place = torch.arange(corrupted.shape[1], device=rows.device)
-            sources = [
-                self.continued(scores[b, :count], place, bad, rows[b, :count], attention.source[b, :, 0], grid)
-                for b, (bad, count) in enumerate(zip(corrupted, corrupted.sum(1).tolist(), strict=True))
-            ]
-            attention = Attention(torch.stack(sources)[..., None], attention.weight)
         return self.low(coarse, mask, attention), attention
 
     def low(self, coarse: Tensor, mask: Tensor, attention: Attention) -> Tensor:

@@ -67,7 +67,7 @@ class Rethined(nn.Module):
 
 
 class Core(nn.Module):
-    """What every runtime runs: low-resolution image, mask and detail in; low band, sources and weights out. B = 1."""
+    """What every runtime runs, fused. B = 1; inputs are the low-resolution image, its mask, and its detail."""
 
     def __init__(self, model: Rethined) -> None:
         super().__init__()
@@ -75,12 +75,13 @@ class Core(nn.Module):
 
     def forward(self, image: Tensor, mask: Tensor, detail: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(1, 3, H, W) in [0, 1], 0 in the hole; (1, 1, H, W), 1 = hole; (1, 6, H / P, W / P) from `fine_detail`
-        -> low (1, 3, H / band, W / band), source (N, k), weight (N, k)."""
+        -> low (1, 3, H / band, W / band) and, with `search`, query and key (1, d_k, H / P, W / P) of unit length;
+        without it, source (N, k) and weight (N, k)."""
         match = self.model.patch_match
         coarse, features = self.model.coarse(image, mask)
         corrupted = corrupted_patches(mask, match.config.patch_size)
-        query, key = match.scores(coarse, features, detail, corrupted)
-        grid = (mask.shape[2] // match.config.patch_size, mask.shape[3] // match.config.patch_size)
-        attention = match.attend_rows(query, key, corrupted, grid)
+        if match.config.search:
+            return coarse, *match.embed(coarse, features, detail, corrupted)
+        attention = match.attend_rows(*match.scores(coarse, features, detail, corrupted), corrupted)
         low = match.low(coarse, mask, attention)
         return low, attention.source[0].to(torch.int32), attention.weight[0]

@@ -131,7 +131,7 @@ class Trainer:
         grid = (mask.shape[2] // model.patch_size, mask.shape[3] // model.patch_size)
         rows = supervised_rows(corrupted, self.step)
         with torch.set_grad_enabled(config.match_weight > 0):
-            scores = match.score_rows(*match.similarity(guide, features, detail, corrupted), corrupted, rows)
+            scores = match.score_rows(*match.scores(guide, features, detail, corrupted), corrupted, rows)
         with torch.no_grad():
             target = match_targets(descriptors(seen, self.squeeze, grid), rows, corrupted)
             watched = {"best1%": match_rank(scores.argmax(-1), rows, corrupted, target)}
