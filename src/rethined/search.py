@@ -58,6 +58,9 @@ DECISION = 8
 NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
 """Where a source is looked for that a coarser level proposes, rows and columns."""
 
+BINOMIAL = np.asarray((1, 4, 6, 4, 1), np.float32) / 16
+"""Filter that smooths what copied cells lack of the low band."""
+
 Spread = Callable[[Callable[[int, int], None], int], None]
 """Calls work(first, last) on consecutive parts of range(count), at once if it can."""
 
@@ -242,27 +245,24 @@ def inherited(targets: Ints, valid: Bools, deep: Bools, otherwise: Ints, place: 
 
 
 def correction(low: Floats, sources: Sources) -> Floats:
-    """What copied cells lack of the low band `low` (3, h, w), (h, w, 3): smoothed, and halved deep inside the hole.
+    """What copied cells lack of the low band `low` (3, h, w), (h, w, 3): all of it beside known cells; deep inside the
+    hole smoothed, and half of it.
 
     Near known cells the network knows the colours better than what is copied, far from them it guesses.
     """
     h, w = low.shape[1:]
     colours = low.transpose(1, 2, 0).reshape(-1, 3)
-    raw, hole = np.zeros((h * w, 3), np.float32), np.zeros(h * w, np.float32)
-    raw[sources.cells] = colours[sources.cells] - colours[sources.source]
+    lacking, hole = np.zeros((h * w, 3), np.float32), np.zeros(h * w, np.float32)
+    lacking[sources.cells] = colours[sources.cells] - colours[sources.source]
     hole[sources.cells] = 1
-    smooth = [_smoothed(raw.reshape(h, w, 3), hole.reshape(h, w), taps) for taps in ((1, 2, 1), (1, 4, 6, 4, 1))]
-    near = np.clip((4 - sources.depth.astype(np.float32)) / 2.5, 0, 1)[..., None]
-    return np.asarray(near * smooth[0] + (1 - near) * smooth[1] / 2, np.float32)
-
-
-def _smoothed(values: Floats, share: Floats, taps: tuple[int, ...]) -> Floats:
-    """`values` (h, w, 3), 0 where `share` (h, w) is, through a separable filter normalised by that of `share`."""
-    kernel = np.asarray(taps, np.float32) / sum(taps)
-    numerator, denominator = (
-        cv2.sepFilter2D(picture, -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT) for picture in (values, share)
+    sums, shares = (
+        cv2.sepFilter2D(picture, -1, BINOMIAL, BINOMIAL, borderType=cv2.BORDER_CONSTANT)
+        for picture in (lacking.reshape(h, w, 3), hole.reshape(h, w))
     )
-    return np.asarray(numerator / np.maximum(denominator, np.float32(1e-3))[..., None], np.float32)
+    smooth = sums / np.maximum(shares, np.float32(1e-3))[..., None]
+    near = np.clip((4 - sources.depth.astype(np.float32)) / 2.5, 0, 1)[..., None]
+    result = near * lacking.reshape(h, w, 3) + (1 - near) * smooth / 2
+    return np.asarray(result * hole.reshape(h, w, 1), np.float32)
 
 
 @compiled("contract")
