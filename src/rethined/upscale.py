@@ -9,6 +9,7 @@ PyTorch.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -20,8 +21,8 @@ from rethined import plain
 from rethined.compiled import compiled
 
 
-SHARED = 64
-"""Parts of work that are worth waking other threads for."""
+SHARED = 32
+"""Rows or patches that are worth waking another thread for."""
 
 
 def ramps(side: int, overlap: bool) -> NDArray[np.float32]:
@@ -325,15 +326,26 @@ class Upscaler:
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._kept = threading.local()
 
-    def spread(self, work: Any, count: int) -> None:
-        """Call work(first, last) on consecutive parts of range(count)."""
-        if self._pool is None or count < SHARED:
+    def spread(self, work: Callable[[int, int], object], count: int, grain: int = SHARED) -> None:
+        """Call work(first, last) on consecutive parts of range(count), each of at least `grain`.
+
+        Whichever thread is free takes the next part, the caller's too: it waits for no thread that has not begun.
+        """
+        parts = min(4 * self._threads, count // grain)
+        if self._pool is None or parts < 2:
             work(0, count)
             return
-        edges = np.linspace(0, count, 4 * self._threads + 1).astype(int)
-        futures = [self._pool.submit(work, a, b) for a, b in pairwise(edges)]
-        for future in futures:
-            future.result()
+        edges = pairwise(count * n // parts for n in range(parts + 1))
+
+        def take() -> None:
+            for first, last in edges:
+                work(first, last)
+
+        others = [self._pool.submit(take) for _ in range(min(parts, self._threads) - 1)]
+        take()
+        for other in others:
+            if not other.cancel():
+                other.result()
 
     def shrink(
         self, image: NDArray[Any], mask: NDArray[np.bool_], scale: int, grid: tuple[int, int], patch_size: int
