@@ -62,6 +62,8 @@ NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), 
 
 MARGIN = max(REACH, *(jump for jumps in JUMPS for jump in jumps))
 """Cells around every grid in which nothing is, so that neighbours are looked up without asking where the border is."""
+ROW = np.asarray([1] * CHANNELS * (2 * REACH + 1) + [0] * 7, np.int16)
+"""The numbers in a row of surroundings, and as many more as fill vector registers."""
 GRAIN = 200
 """Targets that are worth waking another thread for."""
 BINOMIAL = np.asarray((1, 4, 6, 4, 1), np.float32) / 16
@@ -120,7 +122,8 @@ def pyramid(small: Floats, holes: Floats, low: Floats, query: Floats, key: Float
     hole = ~known
     values[..., :3][hole] = np.floor(low[:, hole].T.clip(0, 1) * np.float32(WHITE) + np.float32(0.5))
     values[..., 3:] = from_ancestors(values[..., 3:], known)
-    q, k = (np.rint(vectors * np.float32(UNIT)).astype(np.int8).transpose(1, 2, 0) for vectors in (query, key))
+    quantised = (np.rint(vectors * np.float32(UNIT)).astype(np.int8) for vectors in (query, key))
+    q, k = (np.ascontiguousarray(vectors.transpose(1, 2, 0)) for vectors in quantised)
     levels = []
     for number in range(LEVELS):
         if number:
@@ -208,7 +211,7 @@ def search(level: Level, number: int, coarser: Ints | None, spread: Spread) -> I
         return ((y + MARGIN) * stride + x + MARGIN).astype(np.int32)
 
     places = at(targets)
-    values = np.pad(level.values, ((MARGIN, MARGIN + 1), (MARGIN, MARGIN), (0, 0))).reshape(-1)
+    values = np.pad(level.values, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))).reshape(-1)
     patch = np.pad(np.where(valid, level.patch, -1), MARGIN, constant_values=-1).reshape(-1)
     counts = np.pad(np.asarray(WEIGHTS, np.int16)[np.minimum(depth, len(WEIGHTS) - 1)], MARGIN)
     compared = cv2.boxFilter(counts, cv2.CV_32F, (2 * REACH + 1, 2 * REACH + 1), normalize=False)
@@ -342,53 +345,60 @@ def _improve(  # type: ignore[no-untyped-def]
     CHANNELS numbers a cell), `patch` (-1 where not valid), `shift` and `better`. In the targets' order: `places` in
     such grids, `cells` in that of height x width, `asked` (the patch they are in), `affinity` and `cost`.
     """
-    share = np.zeros((5, 32), np.int16)  # rows of 25, and what fills vector registers
+    margin = np.int64(MARGIN)
     line = 5 * stride
+    offers = np.empty(10, np.int64)
+    moves_y, moves_x = np.empty(guesses, np.int64), np.empty(guesses, np.int64)
     for i in range(first, last):
         here = np.int64(places[i])
         mine = 5 * (here - 2 * stride - 2)
-        for r in range(5):
-            for t in range(25):
-                share[r, t] = weights[np.uintp(mine + r * line + t)]
         asking = query[asked[i]]
         best = np.int64(shift[here])
-        least = np.int32(2**31 - 1) if fresh else cost[i]
+        least = cost[i]
+        # Which branches are taken cannot be foreseen, and that costs more than what they spare: first all offers.
+        count = 0
+        if fresh:
+            least = np.int32(2**31 - 1)
+            offers[0] = best
+            count = 1
+        if jump:
+            for n in range(9):
+                offer = np.int64(shift[np.uintp(here + ((n // 3 - 1) * stride + n % 3 - 1) * jump)])
+                offers[count] = offer
+                count += (offer != best) & (patch[np.uintp(here + offer)] >= 0)
         reach = radius
+        for n in range(guesses):  # as `pseudo_random`
+            random = np.uint32((cells[i] * 7919 + (counter * 16 + n) * 104729 + 12345) % 65521)
+            span = np.uint32(2 * reach + 1)
+            moves_y[n] = np.int64(random * np.uint32(17364) % np.uint32(65521) % span) - reach
+            moves_x[n] = np.int64(random * np.uint32(31337) % np.uint32(65521) % span) - reach
+            reach = max(1, reach // 2)
         y = x = np.int64(-1)
-        for candidate in range(-1 if fresh else 0, 8 + guesses if jump else 0):
-            offer = best
-            if candidate >= 8:
+        for candidate in range(count + guesses):
+            if candidate < count:
+                offer = offers[candidate]
+            else:
                 if y < 0:
-                    y, x = (here + best) // stride - 8, (here + best) % stride - 8
-                a = (cells[i] * 7919 + (counter * 16 + candidate - 8) * 104729 + 12345) % 65521
-                down = (a * 17364 % 65521) % (2 * reach + 1) - reach
-                across = (a * 31337 % 65521) % (2 * reach + 1) - reach
-                reach = max(1, reach // 2)
-                if not (0 <= y + down < height and 0 <= x + across < width):
+                    there = np.uint32(here + best)
+                    y, x = np.int64(there // np.uint32(stride)) - margin, np.int64(there % np.uint32(stride)) - margin
+                down, across = moves_y[candidate - count], moves_x[candidate - count]
+                inside = (y + down >= 0) & (x + across >= 0) & (y + down < height) & (x + across < width)
+                offer = best + (down * stride + across) * inside
+                if (offer == best) | (patch[np.uintp(here + offer)] < 0):
                     continue
-                offer += down * stride + across
-            elif candidate >= 0:
-                n = candidate if candidate < 4 else candidate + 1
-                offer = np.int64(shift[here + (n // 3 - 1) * jump * stride + (n % 3 - 1) * jump])
-                if offer == 0:
-                    continue
-            if offer == best and candidate >= 0:
-                continue
-            offered = patch[here + offer]
-            if offered < 0:
-                continue
             product = np.int32(0)
-            answer = key[offered]
+            answer = key[patch[np.uintp(here + offer)]]
             for t in range(len(answer)):
                 product = np.int32(product + np.int32(asking[t]) * np.int32(answer[t]))
             price = np.int32(affinity[i] * (np.int32(16129) - product))
             if price >= least:
                 continue
-            there = mine + 5 * offer
+            theirs = mine + 5 * offer
             for t in range(32):
                 for r in range(5):
-                    d = np.int16(values[np.uintp(there + r * line + t)] - values[np.uintp(mine + r * line + t)])
-                    price = np.int32(price + np.int32(d) * np.int32(np.int16(d * share[r, t])))
+                    d = np.int16(values[np.uintp(theirs + r * line + t)] - values[np.uintp(mine + r * line + t)])
+                    weighted = np.int16(d * np.int16(weights[np.uintp(mine + r * line + t)] * ROW[t]))
+                    price = np.int32(price + np.int32(d) * np.int32(weighted))
             if price < least:
                 least = price
                 best = offer
