@@ -64,7 +64,7 @@ MARGIN = max(REACH, *(jump for jumps in JUMPS for jump in jumps))
 """Cells around every grid in which nothing is, so that neighbours are looked up without asking where the border is."""
 ROW = np.asarray([1] * CHANNELS * (2 * REACH + 1) + [0] * 7, np.int16)
 """The numbers in a row of surroundings, and as many more as fill vector registers."""
-GRAIN = 200
+GRAIN = 500
 """Targets that are worth waking another thread for."""
 BINOMIAL = np.asarray((1, 4, 6, 4, 1), np.float32) / 16
 """Filter that smooths what copied cells lack of the low band."""
@@ -88,7 +88,7 @@ class Level(NamedTuple):
     """The picture at one size, of h x w cells."""
 
     values: Shorts
-    """(h, w, CHANNELS), 0 to WHITE; guesses in the hole."""
+    """(CHANNELS, h, w), 0 to WHITE; guesses in the hole."""
     known: Bools
     """(h, w)"""
     patch: Ints
@@ -106,7 +106,7 @@ def find(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, 
     `query` and `key` (D, h / 2 CELL, w / 2 CELL) from the core.
     """
     found: Ints | None = None
-    levels = pyramid(small, holes, low, query, key)
+    levels = pyramid(small, holes, low, query, key, spread)
     for number in reversed(range(LEVELS)):
         found = search(levels[number], number, found, spread)
     if found is None:
@@ -116,48 +116,54 @@ def find(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, 
     return Sources(cells, found.reshape(-1)[cells], depths(known))
 
 
-def pyramid(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats) -> list[Level]:
+def pyramid(
+    small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, spread: Spread
+) -> list[Level]:
     """The picture at LEVELS sizes, finest first; holes have the low band's colours and the texture around."""
-    values, known = (_describe or plain.describe)(small, holes)
+    height, width = low.shape[1:]
+    values, known = np.zeros((CHANNELS, height, width), np.int16), np.zeros((height, width), np.bool_)
+    describe = _describe or plain.describe
+    spread(lambda a, b: describe(small, holes, values, known, a, b), height, height // 2)
     hole = ~known
-    values[..., :3][hole] = np.floor(low[:, hole].T.clip(0, 1) * np.float32(WHITE) + np.float32(0.5))
-    values[..., 3:] = from_ancestors(values[..., 3:], known)
-    quantised = (np.rint(vectors * np.float32(UNIT)).astype(np.int8) for vectors in (query, key))
-    q, k = (np.ascontiguousarray(vectors.transpose(1, 2, 0)) for vectors in quantised)
+    guess = np.floor(low[:, hole].clip(0, 1) * np.float32(WHITE) + np.float32(0.5))
+    values[:3, hole] = guess
+    values[3:] = from_ancestors(values[3:], known)
+    q, k = (np.rint(vectors * np.float32(UNIT)).astype(np.int8) for vectors in (query, key))
     levels = []
     for number in range(LEVELS):
         if number:
             values, known = (_sums(values) + 2) >> 2, _sums(known.astype(np.int16)) == 4
         if number > 1:
             q, k = (((_sums(vectors.astype(np.int16)) + 2) >> 2).astype(np.int8) for vectors in (q, k))
-        patch = np.arange(q.shape[0] * q.shape[1], dtype=np.int32).reshape(q.shape[:2])
+        patch = np.arange(q[0].size, dtype=np.int32).reshape(q.shape[1:])
         if not number:
             patch = patch.repeat(2, 0).repeat(2, 1)
-        levels.append(Level(values, known, patch, *(vectors.reshape(-1, vectors.shape[2]) for vectors in (q, k))))
+        levels.append(Level(values, known, patch, *(np.ascontiguousarray(v.reshape(len(v), -1).T) for v in (q, k))))
     return levels
 
 
 def _sums(values: NDArray[Any]) -> NDArray[Any]:
-    """Sums of 2 x 2 cells; sides are even."""
-    total: NDArray[Any] = values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]
+    """Sums of 2 x 2 cells, which the last two axes are; sides are even."""
+    lines = values[..., ::2, :] + values[..., 1::2, :]
+    total: NDArray[Any] = lines[..., ::2] + lines[..., 1::2]
     return total
 
 
 def from_ancestors(values: Shorts, known: Bools) -> Shorts:
-    """`values` (h, w, C), not negative, where `known`; elsewhere the mean of the smallest block of 2^n x 2^n cells
+    """`values` (C, h, w), not negative, where `known`; elsewhere the mean of the smallest block of 2^n x 2^n cells
     around that knows any, rounded."""
-    sums, counts = [np.where(known[..., None], values, 0).astype(np.int32)], [known.astype(np.int32)]
-    while not counts[-1].all() and max(counts[-1].shape) > 1:
-        height, width = counts[-1].shape
-        pad = ((0, height % 2), (0, width % 2))
-        sums.append(_sums(np.pad(sums[-1], (*pad, (0, 0)))))
-        counts.append(_sums(np.pad(counts[-1], pad)))
-    filled = np.zeros_like(sums[-1])
-    for total, count in zip(reversed(sums), reversed(counts), strict=True):
-        height, width = count.shape
-        above = filled.repeat(2, 0).repeat(2, 1)[:height, :width] if filled.shape != total.shape else filled
-        some = count[..., None]
-        filled = np.where(some > 0, (2 * total + some) // (2 * np.maximum(some, 1)), above)
+    sums = [np.concatenate([values * known, known[None]]).astype(np.int32)]  # last, how many cells are known
+    while not sums[-1][-1].all() and max(sums[-1][-1].shape) > 1:
+        height, width = sums[-1].shape[1:]
+        even = height % 2 == width % 2 == 0
+        sums.append(_sums(sums[-1] if even else np.pad(sums[-1], ((0, 0), (0, height % 2), (0, width % 2)))))
+    filled = np.zeros_like(sums[-1][:-1])
+    for level in reversed(sums):
+        total, count = level[:-1], level[-1]
+        if filled.shape != total.shape:
+            filled = filled.repeat(2, 1).repeat(2, 2)[:, : count.shape[0], : count.shape[1]]
+        some = count > 0
+        filled[:, some] = (2 * total[:, some] + count[some]) // (2 * count[some])
     return filled.astype(np.int16)
 
 
@@ -191,35 +197,29 @@ def search(level: Level, number: int, coarser: Ints | None, spread: Spread) -> I
     known = level.known
     height, width = known.shape
     valid = interior(known)
-    choices = np.flatnonzero(valid)
-    if not len(choices) or known.all():
+    if not valid.any() or known.all():
         return None
     hole = ~known
+    near = cv2.dilate(hole.view(np.uint8), np.ones((3, 3), np.uint8))
+    targets = np.flatnonzero(near)
     depth = depths(known)
-    targets = np.flatnonzero(cv2.dilate(hole.view(np.uint8), np.ones((3, 3), np.uint8)))
-    first, _ = pseudo_random(targets, 64 * 64 + number)
-    source = choices[first * len(choices) // 65521]
-    deep = depth >= INHERITED[min(number, len(INHERITED) - 1)]
-    if coarser is not None:
-        source = inherited(targets, valid, deep.reshape(-1)[targets], source, coarser)
-
-    # From here on grids have a margin, cells are positions in such a grid, and a source is a shift, never 0.
+    # From here on grids have a margin and are flat, cells are places in them, and sources are shifts, never 0.
     stride = width + 2 * MARGIN
-
-    def at(cells: NDArray[np.int64]) -> Ints:
-        y, x = np.divmod(cells, width)
-        return ((y + MARGIN) * stride + x + MARGIN).astype(np.int32)
-
-    places = at(targets)
-    values = np.pad(level.values, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))).reshape(-1)
+    places, choices, holes = (np.flatnonzero(np.pad(cells, MARGIN)) for cells in (near, valid, hole))
+    random, _ = pseudo_random(targets, 64 * 64 + number)
+    source = choices[random * len(choices) // 65521]
+    if coarser is not None:
+        deep = np.pad(depth, MARGIN).reshape(-1) >= INHERITED[number]
+        source = inherited(targets, valid, deep[places], source, coarser)
+    values = np.pad(level.values.transpose(1, 2, 0), ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))).reshape(-1)
     patch = np.pad(np.where(valid, level.patch, -1), MARGIN, constant_values=-1).reshape(-1)
     counts = np.pad(np.asarray(WEIGHTS, np.int16)[np.minimum(depth, len(WEIGHTS) - 1)], MARGIN)
-    compared = cv2.boxFilter(counts, cv2.CV_32F, (2 * REACH + 1, 2 * REACH + 1), normalize=False)
-    affinity = ((compared.reshape(-1)[places].astype(np.int32) * AFFINITY + 8) // 16).astype(np.int32)
     weights = counts.reshape(-1).repeat(CHANNELS)
+    compared = cv2.boxFilter(counts, cv2.CV_32F, (2 * REACH + 1, 2 * REACH + 1), normalize=False)
+    affinity = (compared.reshape(-1)[places].astype(np.int32) * AFFINITY + 8) // 16
     asked = level.patch.reshape(-1)[targets]
     shift = np.zeros(len(patch), np.int32)
-    shift[places] = at(source) - places
+    shift[places] = source - places
     spare = shift.copy()
     cost = np.zeros(len(places), np.int32)
     votes = np.zeros(len(patch), np.int32)
@@ -233,25 +233,26 @@ def search(level: Level, number: int, coarser: Ints | None, spread: Spread) -> I
         spread(lambda a, b: improve(*given, *numbers, a, b), len(places), GRAIN)
         shift, spare = spare, shift
 
-    def draw(cells: Bools) -> None:
+    def draw(cells: NDArray[np.int64]) -> None:
         nonlocal values
         mean = max(1, int(cost.sum(dtype=np.int64)) // len(cost))
-        votes[places] = 1 << (16 - np.minimum(16, cost.astype(np.int64) * DECISION // mean))
-        drawn, drawing = values.copy(), at(np.flatnonzero(cells))
-        spread(lambda a, b: vote(values, drawn, shift, votes, drawing, stride, a, b), len(drawing), GRAIN)
+        votes[places] = 1 << (16 - np.minimum(16, cost * DECISION // mean))
+        drawn = values.copy()
+        spread(lambda a, b: vote(values, drawn, shift, votes, cells, stride, a, b), len(cells), GRAIN)
         values = drawn
 
     if coarser is not None:  # what is copied at the level above says more of the hole than the guess
         try_others(0, 0, 0, True)
-        draw(hole & deep)
+        draw(holes[deep[holes]])
     for turn in range(ROUNDS):
         for step, jump in enumerate(JUMPS[turn]):
             try_others(jump, GUESSES[number], (number * 8 + turn) * 8 + step, step == 0)
         if turn < ROUNDS - 1:
-            draw(hole)
+            draw(holes)
     found = np.full(height * width, -1, np.int32)
-    y, x = np.divmod(places + shift[places], stride)
-    found[targets] = (y - MARGIN) * width + x - MARGIN
+    source = places + shift[places]
+    y = source // stride
+    found[targets] = (y - MARGIN) * width + source - y * stride - MARGIN
     return found.reshape(height, width)
 
 
@@ -259,18 +260,23 @@ def inherited(
     targets: NDArray[np.int64], valid: Bools, deep: Bools, otherwise: NDArray[np.int64], coarser: Ints
 ) -> NDArray[np.int64]:
     """For each of `targets` that is `deep` what the coarser level copies there: the first valid source of NEARBY; for
-    others, and where there is none, `otherwise`. All but `valid` and `coarser` in the targets' order."""
-    height, width = valid.shape
+    others, and where there is none, `otherwise`.
+
+    `targets` are of the grid that `valid` is of; sources, here and in `otherwise`, of that with a margin.
+    """
+    width = valid.shape[1]
     result = otherwise.copy()
-    y, x = np.divmod(targets, width)
+    y = targets // width
+    x = targets - y * width
     above = coarser[y >> 1, x >> 1]
     open_ = np.flatnonzero(deep & (above >= 0))
-    sy, sx = np.divmod(above[open_], width >> 1)
-    sy, sx = sy * 2 + (y[open_] & 1), sx * 2 + (x[open_] & 1)
-    around = np.pad(valid, 1)
+    sy = above[open_] // (width >> 1)
+    sx = above[open_] - sy * (width >> 1)
+    sy, sx = sy * 2 + (y[open_] & 1) + MARGIN, sx * 2 + (x[open_] & 1) + MARGIN
+    around = np.pad(valid, MARGIN)
     for dy, dx in NEARBY:
-        good = around[sy + dy + 1, sx + dx + 1]
-        result[open_[good]] = (sy[good] + dy) * width + sx[good] + dx
+        good = around[sy + dy, sx + dx]
+        result[open_[good]] = (sy[good] + dy) * around.shape[1] + sx[good] + dx
         open_, sy, sx = open_[~good], sy[~good], sx[~good]
     return result
 
@@ -297,14 +303,11 @@ def correction(low: Floats, sources: Sources) -> Floats:
 
 
 @compiled("contract")
-def _describe(small, holes):  # type: ignore[no-untyped-def]
-    """What `pyramid` compares of every cell, (h / CELL, w / CELL, CHANNELS), zeros where it is not wholly known; and
-    whether it is."""
-    h, w = holes.shape[0] // 4, holes.shape[1] // 4
-    values = np.zeros((h, w, 5), np.int16)
-    known = np.zeros((h, w), np.bool_)
-    for cy in range(h):
-        for cx in range(w):
+def _describe(small, holes, values, known, first, last):  # type: ignore[no-untyped-def]
+    """What `pyramid` compares of the cells of rows `first` to `last`, to `values` (CHANNELS, h, w), which stays where
+    they are not wholly known; and whether they are, to `known` (h, w)."""
+    for cy in range(first, last):
+        for cx in range(known.shape[1]):
             whole = True
             red = green = blue = across = down = np.float32(0)
             for y in range(4 * cy, 4 * cy + 4):
@@ -324,12 +327,11 @@ def _describe(small, holes):  # type: ignore[no-untyped-def]
             known[cy, cx] = True
             colour = np.float32(120 / 16)
             difference = np.float32(120 * 2 / 36)
-            values[cy, cx, 0] = np.floor(red * colour + np.float32(0.5))
-            values[cy, cx, 1] = np.floor(green * colour + np.float32(0.5))
-            values[cy, cx, 2] = np.floor(blue * colour + np.float32(0.5))
-            values[cy, cx, 3] = min(np.float32(120), np.floor(across * difference + np.float32(0.5)))
-            values[cy, cx, 4] = min(np.float32(120), np.floor(down * difference + np.float32(0.5)))
-    return values, known
+            values[0, cy, cx] = np.floor(red * colour + np.float32(0.5))
+            values[1, cy, cx] = np.floor(green * colour + np.float32(0.5))
+            values[2, cy, cx] = np.floor(blue * colour + np.float32(0.5))
+            values[3, cy, cx] = min(np.float32(120), np.floor(across * difference + np.float32(0.5)))
+            values[4, cy, cx] = min(np.float32(120), np.floor(down * difference + np.float32(0.5)))
 
 
 @compiled()
