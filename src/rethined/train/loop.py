@@ -224,7 +224,7 @@ class Trainer:
         picture = (torch.cat(sheet, 1).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return {name: float(np.mean(values)) for name, values in totals.items()}, picture
 
-    def _tensor(self, picture: NDArray[np.uint8]) -> Tensor:
+    def _tensor(self, picture: NDArray[Any]) -> Tensor:
         """(H, W, 3) uint8 -> (1, 3, H, W) in [0, 1] on the device."""
         return torch.from_numpy(picture).permute(2, 0, 1)[None].to(self.device) / 255
 
