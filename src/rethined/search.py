@@ -66,8 +66,12 @@ ROW = np.asarray([1] * CHANNELS * (2 * REACH + 1) + [0] * 7, np.int16)
 """The numbers in a row of surroundings, and as many more as fill vector registers."""
 GRAIN = 500
 """Targets that are worth waking another thread for."""
-BINOMIAL = np.asarray((1, 4, 6, 4, 1), np.float32) / 16
-"""Filter that smooths what copied cells lack of the low band."""
+TRUST = np.float32(0.02)
+"""What the network's colours count, deep in the hole, beside one difference between neighbours."""
+RELAXATION = np.float32(1.7)
+"""Of the solver; between 1 and 2."""
+SWEEPS = 20
+"""Of the solver."""
 
 Spread = Callable[[Callable[[int, int], None], int, int], None]
 """Calls work(first, last) on consecutive parts of range(count), each of at least so many, at once if it can."""
@@ -116,17 +120,15 @@ def find(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, 
     return Sources(cells, found.reshape(-1)[cells], depths(known))
 
 
-def pyramid(
-    small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, spread: Spread
-) -> list[Level]:
+def pyramid(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, spread: Spread) -> list[Level]:
     """The picture at LEVELS sizes, finest first; holes have the low band's colours and the texture around."""
     height, width = low.shape[1:]
     values, known = np.zeros((CHANNELS, height, width), np.int16), np.zeros((height, width), np.bool_)
     describe = _describe or plain.describe
     spread(lambda a, b: describe(small, holes, values, known, a, b), height, height // 2)
-    hole = ~known
-    guess = np.floor(low[:, hole].clip(0, 1) * np.float32(WHITE) + np.float32(0.5))
-    values[:3, hole] = guess
+    cells = np.flatnonzero(~known)
+    guess = low.reshape(3, -1)[:, cells].clip(0, 1)
+    values[:3].reshape(3, -1)[:, cells] = np.floor(guess * np.float32(WHITE) + np.float32(0.5))
     values[3:] = from_ancestors(values[3:], known)
     q, k = (np.rint(vectors * np.float32(UNIT)).astype(np.int8) for vectors in (query, key))
     levels = []
@@ -152,26 +154,30 @@ def _sums(values: NDArray[Any]) -> NDArray[Any]:
 def from_ancestors(values: Shorts, known: Bools) -> Shorts:
     """`values` (C, h, w), not negative, where `known`; elsewhere the mean of the smallest block of 2^n x 2^n cells
     around that knows any, rounded."""
-    sums = [np.concatenate([values * known, known[None]]).astype(np.int32)]  # last, how many cells are known
-    while not sums[-1][-1].all() and max(sums[-1][-1].shape) > 1:
-        height, width = sums[-1].shape[1:]
-        even = height % 2 == width % 2 == 0
-        sums.append(_sums(sums[-1] if even else np.pad(sums[-1], ((0, 0), (0, height % 2), (0, width % 2)))))
-    filled = np.zeros_like(sums[-1][:-1])
-    for level in reversed(sums):
-        total, count = level[:-1], level[-1]
-        if filled.shape != total.shape:
-            filled = filled.repeat(2, 1).repeat(2, 2)[:, : count.shape[0], : count.shape[1]]
-        some = count > 0
-        filled[:, some] = (2 * total[:, some] + count[some]) // (2 * count[some])
-    return filled.astype(np.int16)
+    filled = values * known
+    sums = np.concatenate([filled, known[None]]).astype(np.int32)  # last, how many cells are known
+    y, x = np.nonzero(~known)
+    halvings = 0
+    while len(y) and max(sums[0].shape) > 1:
+        height, width = sums[0].shape
+        if height % 2 or width % 2:
+            sums = np.pad(sums, ((0, 0), (0, height % 2), (0, width % 2)))
+        sums, halvings = _sums(sums), halvings + 1
+        block = sums[:, y >> halvings, x >> halvings]
+        some = block[-1] > 0
+        total, count = block[:-1, some], block[-1, some]
+        filled[:, y[some], x[some]] = (2 * total + count) // (2 * count)
+        y, x = y[~some], x[~some]
+    return filled
 
 
 def interior(known: Bools) -> Bools:
     """Cells all of whose surroundings, within REACH, are inside the picture and known."""
     side = 2 * REACH + 1
     return np.asarray(
-        cv2.erode(known.view(np.uint8), np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        cv2.erode(
+            known.view(np.uint8), np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
+        )
     ).view(np.bool_)
 
 
@@ -205,15 +211,15 @@ def search(level: Level, number: int, coarser: Ints | None, spread: Spread) -> I
     depth = depths(known)
     # From here on grids have a margin and are flat, cells are places in them, and sources are shifts, never 0.
     stride = width + 2 * MARGIN
-    places, choices, holes = (np.flatnonzero(np.pad(cells, MARGIN)) for cells in (near, valid, hole))
+    places, choices, holes = (np.flatnonzero(framed(cells)) for cells in (near, valid, hole))
     random, _ = pseudo_random(targets, 64 * 64 + number)
     source = choices[random * len(choices) // 65521]
     if coarser is not None:
-        deep = np.pad(depth, MARGIN).reshape(-1) >= INHERITED[number]
+        deep = framed(depth).reshape(-1) >= INHERITED[number]
         source = inherited(targets, valid, deep[places], source, coarser)
-    values = np.pad(level.values.transpose(1, 2, 0), ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))).reshape(-1)
-    patch = np.pad(np.where(valid, level.patch, -1), MARGIN, constant_values=-1).reshape(-1)
-    counts = np.pad(np.asarray(WEIGHTS, np.int16)[np.minimum(depth, len(WEIGHTS) - 1)], MARGIN)
+    values = framed(level.values.transpose(1, 2, 0)).reshape(-1)
+    patch = framed(np.where(valid, level.patch, -1), -1).reshape(-1)
+    counts = framed(np.asarray(WEIGHTS, np.int16)[np.minimum(depth, len(WEIGHTS) - 1)])
     weights = counts.reshape(-1).repeat(CHANNELS)
     compared = cv2.boxFilter(counts, cv2.CV_32F, (2 * REACH + 1, 2 * REACH + 1), normalize=False)
     affinity = (compared.reshape(-1)[places].astype(np.int32) * AFFINITY + 8) // 16
@@ -256,6 +262,14 @@ def search(level: Level, number: int, coarser: Ints | None, spread: Spread) -> I
     return found.reshape(height, width)
 
 
+def framed(values: NDArray[Any], beyond: int = 0) -> NDArray[Any]:
+    """(h, w) or (h, w, C) with a margin that holds `beyond`."""
+    height, width, *rest = values.shape
+    result = np.full((height + 2 * MARGIN, width + 2 * MARGIN, *rest), beyond, values.dtype)
+    result[MARGIN:-MARGIN, MARGIN:-MARGIN] = values
+    return result
+
+
 def inherited(
     targets: NDArray[np.int64], valid: Bools, deep: Bools, otherwise: NDArray[np.int64], coarser: Ints
 ) -> NDArray[np.int64]:
@@ -273,7 +287,7 @@ def inherited(
     sy = above[open_] // (width >> 1)
     sx = above[open_] - sy * (width >> 1)
     sy, sx = sy * 2 + (y[open_] & 1) + MARGIN, sx * 2 + (x[open_] & 1) + MARGIN
-    around = np.pad(valid, MARGIN)
+    around = framed(valid)
     for dy, dx in NEARBY:
         good = around[sy + dy, sx + dx]
         result[open_[good]] = (sy[good] + dy) * around.shape[1] + sx[good] + dx
@@ -282,24 +296,77 @@ def inherited(
 
 
 def correction(low: Floats, sources: Sources) -> Floats:
-    """What copied cells lack of the low band `low` (3, h, w), (h, w, 3): all of it beside known cells; deep inside the
-    hole smoothed, and half of it.
+    """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins: in the hole
+    as `low` (3, h, w), from the core, says, outside 0.
 
-    Near known cells the network knows the colours better than what is copied, far from them it guesses.
+    That band u has at best the differences between neighbours p, q that the copies have, and the network's colours:
+    it is the least sum over pairs of (u_q - u_p - g_pq)^2, with u = `low` in known cells, plus that over hole cells of
+    t_p (u_p - low_p)^2 (a screened Poisson equation, after Perez et al. 2003); g_pq is the difference in the source of
+    p, averaged with that in the source of q. The network is trusted (t) most beside known cells, whose colours it
+    sees; far from them it guesses.
     """
     h, w = low.shape[1:]
-    colours = low.transpose(1, 2, 0).reshape(-1, 3)
-    lacking, hole = np.zeros((h * w, 3), np.float32), np.zeros(h * w, np.float32)
-    lacking[sources.cells] = colours[sources.cells] - colours[sources.source]
-    hole[sources.cells] = 1
-    sums, shares = (
-        cv2.sepFilter2D(picture, -1, BINOMIAL, BINOMIAL, borderType=cv2.BORDER_CONSTANT)
-        for picture in (lacking.reshape(h, w, 3), hole.reshape(h, w))
-    )
-    smooth = sums / np.maximum(shares, np.float32(1e-3))[..., None]
-    near = np.clip((4 - sources.depth.astype(np.float32)) / 2.5, 0, 1)[..., None]
-    result = near * lacking.reshape(h, w, 3) + (1 - near) * smooth / 2
-    return np.asarray(result * hole.reshape(h, w, 1), np.float32)
+    colours = np.ascontiguousarray(low.transpose(1, 2, 0), np.float32)
+    source = np.arange(h * w, dtype=np.int32)
+    source[sources.cells] = sources.source
+    source = source.reshape(h, w)
+    depth = sources.depth.astype(np.float32)
+    trust = 4 * np.clip((4 - depth) / np.float32(2.5), 0, 1) ** 2 + TRUST
+    joined = colours.copy()
+    (_meld or plain.meld)(joined, colours, source, trust, sources.cells, RELAXATION, SWEEPS)
+    joined -= colours.reshape(-1, 3)[source]
+    joined[sources.depth == 0] = 0
+    return joined
+
+
+@compiled("contract")
+def _meld(joined, colours, source, trust, cells, relaxation, sweeps):  # type: ignore[no-untyped-def]
+    """Solve `correction`'s equation in place of `joined` (h, w, 3), at `cells`, by successive over-relaxation: in each
+    sweep first the cells of which row plus column is even, then the others."""
+    h, w = source.shape
+    wanted = np.empty((len(cells), 3), np.float32)  # what neighbours and trust add up to, but for u itself
+    share = np.empty(len(cells), np.float32)
+    for i in range(len(cells)):
+        y, x = cells[i] // w, cells[i] % w
+        own = source[y, x]
+        sy, sx = own // w, own % w
+        share[i] = trust[y, x]
+        for c in range(3):
+            wanted[i, c] = trust[y, x] * colours[y, x, c]
+        for n in range(4):
+            dy = -1 if n == 0 else 1 if n == 3 else 0
+            dx = -1 if n == 1 else 1 if n == 2 else 0
+            qy, qx = y + dy, x + dx
+            if not (0 <= qy < h and 0 <= qx < w):
+                continue
+            share[i] += np.float32(1)
+            beside = source[qy, qx]
+            by, bx = beside // w, beside % w
+            for c in range(3):
+                # u_p - u_q as the source of p has it, and as that of q has it; a known cell is its own source.
+                here = colours[sy, sx, c] - colours[sy + dy, sx + dx, c]
+                there = colours[by - dy, bx - dx, c] - colours[by, bx, c]
+                if beside == qy * w + qx:
+                    wanted[i, c] += here
+                else:
+                    wanted[i, c] += (here + there) * np.float32(0.5)
+    for _ in range(sweeps):
+        for parity in range(2):
+            for i in range(len(cells)):
+                y, x = cells[i] // w, cells[i] % w
+                if (y + x) % 2 != parity:
+                    continue
+                for c in range(3):
+                    total = wanted[i, c]
+                    if y > 0:
+                        total += joined[y - 1, x, c]
+                    if x > 0:
+                        total += joined[y, x - 1, c]
+                    if x < w - 1:
+                        total += joined[y, x + 1, c]
+                    if y < h - 1:
+                        total += joined[y + 1, x, c]
+                    joined[y, x, c] += relaxation * (total / share[i] - joined[y, x, c])
 
 
 @compiled("contract")
@@ -336,8 +403,28 @@ def _describe(small, holes, values, known, first, last):  # type: ignore[no-unty
 
 @compiled()
 def _improve(  # type: ignore[no-untyped-def]
-    values, weights, patch, query, key, places, cells, asked, affinity, shift, better, cost, height, width, stride,
-    jump, guesses, radius, counter, fresh, first, last
+    values,
+    weights,
+    patch,
+    query,
+    key,
+    places,
+    cells,
+    asked,
+    affinity,
+    shift,
+    better,
+    cost,
+    height,
+    width,
+    stride,
+    jump,
+    guesses,
+    radius,
+    counter,
+    fresh,
+    first,
+    last,
 ):
     """One step of the search for targets `first` to `last`: of their own source, the neighbours' at `jump` cells, and
     `guesses` others within `radius`, the cheapest, to `better`, and what it costs, to `cost`.
