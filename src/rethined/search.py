@@ -244,7 +244,7 @@ def search(level: Level, number: int, coarser: Ints | None, spread: Spread) -> I
         mean = max(1, int(cost.sum(dtype=np.int64)) // len(cost))
         votes[places] = 1 << (16 - np.minimum(16, cost * DECISION // mean))
         drawn = values.copy()
-        spread(lambda a, b: vote(values, drawn, shift, votes, cells, stride, a, b), len(cells), GRAIN)
+        spread(lambda a, b: vote(values, drawn, shift, votes, cells, stride, a, b), len(cells), 4 * GRAIN)
         values = drawn
 
     if coarser is not None:  # what is copied at the level above says more of the hole than the guess
@@ -312,22 +312,30 @@ def correction(low: Floats, sources: Sources) -> Floats:
     source = source.reshape(h, w)
     depth = sources.depth.astype(np.float32)
     trust = 4 * np.clip((4 - depth) / np.float32(2.5), 0, 1) ** 2 + TRUST
-    joined = colours.copy()
-    (_meld or plain.meld)(joined, colours, source, trust, sources.cells, RELAXATION, SWEEPS)
-    joined -= colours.reshape(-1, 3)[source]
-    joined[sources.depth == 0] = 0
-    return joined
+    joined = np.pad(colours, ((1, 1), (1, 1), (0, 0)))
+    y, x = np.divmod(sources.cells, np.int32(w))
+    even = (y + x) % 2 == 0
+    cells = np.concatenate([sources.cells[even], sources.cells[~even]])
+    (_meld or plain.meld)(joined, colours, source, trust, cells, int(even.sum()), RELAXATION, SWEEPS)
+    result: Floats = np.zeros_like(colours)
+    lacking = joined[y + 1, x + 1] - colours.reshape(-1, 3)[sources.source]
+    result.reshape(-1, 3)[sources.cells] = lacking
+    return result
 
 
 @compiled("contract")
-def _meld(joined, colours, source, trust, cells, relaxation, sweeps):  # type: ignore[no-untyped-def]
-    """Solve `correction`'s equation in place of `joined` (h, w, 3), at `cells`, by successive over-relaxation: in each
-    sweep first the cells of which row plus column is even, then the others."""
+def _meld(joined, colours, source, trust, cells, half, relaxation, sweeps):  # type: ignore[no-untyped-def]
+    """Solve `correction`'s equation in place of `joined` (h + 2, w + 2, 3), which has a margin of zeros, at `cells`, by
+    successive over-relaxation: in each sweep first the `half` of them of which row plus column is even, then the
+    others."""
     h, w = source.shape
+    flat = joined.reshape(-1, 3)
+    place = np.empty(len(cells), np.int64)
     wanted = np.empty((len(cells), 3), np.float32)  # what neighbours and trust add up to, but for u itself
     share = np.empty(len(cells), np.float32)
     for i in range(len(cells)):
         y, x = cells[i] // w, cells[i] % w
+        place[i] = (y + 1) * (w + 2) + x + 1
         own = source[y, x]
         sy, sx = own // w, own % w
         share[i] = trust[y, x]
@@ -350,26 +358,20 @@ def _meld(joined, colours, source, trust, cells, relaxation, sweeps):  # type: i
                     wanted[i, c] += here
                 else:
                     wanted[i, c] += (here + there) * np.float32(0.5)
+        share[i] = relaxation / share[i]
+    # `half` is for NumPy, which takes all cells of a parity at once; one by one they only have to be in this order.
+    rest = np.float32(1) - relaxation
     for _ in range(sweeps):
-        for parity in range(2):
-            for i in range(len(cells)):
-                y, x = cells[i] // w, cells[i] % w
-                if (y + x) % 2 != parity:
-                    continue
-                for c in range(3):
-                    total = wanted[i, c]
-                    if y > 0:
-                        total += joined[y - 1, x, c]
-                    if x > 0:
-                        total += joined[y, x - 1, c]
-                    if x < w - 1:
-                        total += joined[y, x + 1, c]
-                    if y < h - 1:
-                        total += joined[y + 1, x, c]
-                    joined[y, x, c] += relaxation * (total / share[i] - joined[y, x, c])
+        for i in range(len(cells)):
+            p = np.uintp(place[i])
+            above, below = np.uintp(place[i] - w - 2), np.uintp(place[i] + w + 2)
+            before, after = np.uintp(place[i] - 1), np.uintp(place[i] + 1)
+            for c in range(3):
+                around = flat[above, c] + flat[before, c] + flat[after, c] + flat[below, c]
+                flat[p, c] = rest * flat[p, c] + share[i] * (wanted[i, c] + around)
 
 
-@compiled("contract")
+@compiled()
 def _describe(small, holes, values, known, first, last):  # type: ignore[no-untyped-def]
     """What `pyramid` compares of the cells of rows `first` to `last`, to `values` (CHANNELS, h, w), which stays where
     they are not wholly known; and whether they are, to `known` (h, w)."""
@@ -434,7 +436,7 @@ def _improve(  # type: ignore[no-untyped-def]
     CHANNELS numbers a cell), `patch` (-1 where not valid), `shift` and `better`. In the targets' order: `places` in
     such grids, `cells` in that of height x width, `asked` (the patch they are in), `affinity` and `cost`.
     """
-    margin = np.int64(MARGIN)
+    margin = np.int64(stride - width) // 2
     line = 5 * stride
     offers = np.empty(10, np.int64)
     moves_y, moves_x = np.empty(guesses, np.int64), np.empty(guesses, np.int64)

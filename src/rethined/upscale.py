@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from rethined import plain
 from rethined.compiled import compiled
 
-
 SHARED = 32
 """Rows or patches that are worth waking another thread for."""
 
@@ -60,20 +59,30 @@ def contributions(
     rows = np.flatnonzero(corrupted)
     if not overlap:
         return rows, source[rows][:, None], weight[rows][:, None]
-    height = len(corrupted) // columns
-    dy, dx = np.divmod(np.arange(9), 3)
-    dy, dx = dy - 1, dx - 1
-    y, x = rows[:, None] // columns + dy, rows[:, None] % columns + dx  # (R, 9)
-    n = np.clip(y, 0, height - 1) * columns + np.clip(x, 0, columns - 1)
-    there = (y >= 0) & (y < height) & (x >= 0) & (x < columns) & corrupted[n]
-    sy, sx = np.divmod(source[n], np.int32(columns))  # (R, 9, k)
-    sy, sx = sy - dy[:, None], sx - dx[:, None]
-    inside = there[..., None] & (sy >= 0) & (sy < height) & (sx >= 0) & (sx < columns)
-    index = np.where(inside, sy * columns + sx, 0).astype(np.int32)
-    known = inside & ~corrupted[index]
-    index *= known
-    heard = weight[n] * known
+    index = np.zeros((len(rows), 9, source.shape[1]), np.int32)
+    heard = np.zeros(index.shape, np.float32)
+    (_contribute or plain.contribute)(source, weight, corrupted, columns, rows, index, heard)
     return rows, index, heard
+
+
+@compiled()
+def _contribute(source, weight, corrupted, columns, rows, index, heard):  # type: ignore[no-untyped-def]
+    """The sources and weights that `contributions` describes, to `index` and `heard`, which are 0."""
+    height = len(corrupted) // columns
+    for r in range(len(rows)):
+        y, x = rows[r] // columns, rows[r] % columns
+        for e in range(9):
+            dy, dx = e // 3 - 1, e % 3 - 1
+            if not (0 <= y + dy < height and 0 <= x + dx < columns):
+                continue
+            n = rows[r] + dy * columns + dx
+            if not corrupted[n]:
+                continue
+            for k in range(source.shape[1]):
+                sy, sx = source[n, k] // columns - dy, source[n, k] % columns - dx
+                if 0 <= sy < height and 0 <= sx < columns and not corrupted[sy * columns + sx]:
+                    index[r, e, k] = sy * columns + sx
+                    heard[r, e, k] = weight[n, k]
 
 
 def low_correction(
