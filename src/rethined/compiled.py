@@ -18,7 +18,7 @@ def compiled(*freedoms: str) -> Callable[[Any], Any]:
         except ImportError:
             return None
         # Loops divide by what is never 0, and need not ask.
-        options = {"nogil": True, "error_model": "numpy", "fastmath": set(freedoms)}
+        options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(freedoms)}
         try:
             return numba.njit(cache=True, **options)(function)
         except RuntimeError:  # no such folder: compile anew in every process

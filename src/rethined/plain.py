@@ -1,4 +1,7 @@
-"""The loops of `rethined.upscale` and `rethined.search` in NumPy, for machines without numba: the same results, several times slower."""
+"""The loops of `rethined.upscale` and `rethined.search` in NumPy, for machines without numba.
+
+The same results, but for the last bit of what is not an integer, many times slower.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +23,28 @@ def shrink(
     """What `Upscaler.shrink` returns: image (1, 3, h, w), mask (1, 1, h, w), detail (1, 6, h / P, w / P)."""
     h, w = grid
     rows, columns = (min(a // scale, b) for a, b in zip(mask.shape, grid, strict=True))
-    small = np.zeros((3, h, w), np.float32)
-    holes = np.ones(grid, np.float32)
-    differences = np.zeros((6, h, w), np.float32)
+    small, holes = np.zeros((3, h, w), np.float32), np.ones(grid, np.float32)
+    energy, squares = np.zeros((6, h, w // patch_size), np.float32), np.zeros((6, w), np.float32)
     half = scale // 2
-    gain = np.float32(1 / np.iinfo(image.dtype).max)
-    for y in range(rows):  # a row of boxes at a time: no float copy of the photo
+    gain = np.float32(1 / (scale * scale * np.iinfo(image.dtype).max))
+    share = gain * np.float32(scale) / np.float32(max(2 * half, 1))
+    for y in range(rows):  # a row of boxes at a time: nothing of the photo's size
         strip = slice(y * scale, (y + 1) * scale), slice(0, columns * scale)
         hole = mask[strip].reshape(scale, columns, scale).any((0, 2))
-        boxes = image[strip].reshape(scale, columns, scale, 3).astype(np.float32) * gain
+        boxes = image[strip].reshape(scale, columns, scale, 3).astype(np.uint32)
         holes[y, :columns] = hole
-        small[:, y, :columns] = np.where(hole, 0, boxes.mean((0, 2), dtype=np.float32).T)
+        small[:, y, :columns] = np.where(hole, 0, boxes.sum((0, 2)).T.astype(np.float32) * gain)
         if half:
-            across = boxes[:, :, :half].mean((0, 2)) - boxes[:, :, scale - half :].mean((0, 2))
-            down = boxes[:half].mean((0, 2)) - boxes[scale - half :].mean((0, 2))
-            differences[:, y, :columns] = np.where(hole, 0, np.concatenate([across.T, down.T]) / 2)
-    blocks = differences.reshape(6, h // patch_size, patch_size, w // patch_size, patch_size)
-    return small[None], holes[None, None], np.sqrt((blocks**2).mean((2, 4), dtype=np.float32))[None]
+            first = [boxes[:, :, :half], boxes[:half]]
+            last = [boxes[:, :, scale - half :], boxes[scale - half :]]
+            before, after = (
+                np.concatenate([b.sum((0, 2)).T for b in part]).astype(np.float32) for part in (first, last)
+            )
+            squares[:, :columns] = np.where(hole, 0, ((before - after) * share) ** 2)
+            for x in range(patch_size):  # in the compiled loop's order: the same bits
+                energy[:, y] += squares[:, x::patch_size]
+    blocks = energy.reshape(6, h // patch_size, patch_size, -1).sum(2)
+    return small[None], holes[None, None], np.sqrt(blocks / np.float32(patch_size**2))[None]
 
 
 def contribute(
@@ -176,20 +184,22 @@ def improve(
     around = np.arange(-2, 3)[:, None] * stride + np.arange(-2, 3)  # (5, 5) cells
     pictures, counts = values.reshape(-1, 5), weights.reshape(-1, 5)[:, 0].astype(np.int32)
     near = here[:, None] + around.reshape(-1)
-    mine, share = pictures[near].astype(np.int32), counts[near][..., None]
+    mine, share = pictures[near].astype(np.int32), counts[near]
     asking = query[asked[first:last]].astype(np.int32)
     best = shift[here].astype(np.int64)
     least = np.full(len(here), 2**31 - 1) if fresh else cost[first:last].astype(np.int64)
 
     def offer(moved: NDArray[np.int64], tried: Bools) -> None:
         """Take `moved` as source where it is `tried`, valid and cheaper."""
-        tried = np.flatnonzero(tried & (patch[here + moved] >= 0))
-        there = near[tried] + moved[tried, None]
-        product = (asking[tried] * key[patch[here[tried] + moved[tried]]]).sum(1)
-        apart = ((pictures[there] - mine[tried]) ** 2 * share[tried]).sum((1, 2))
-        price = affinity[first:last][tried] * (16129 - product) + apart
-        cheaper = price < least[tried]
-        least[tried[cheaper]], best[tried[cheaper]] = price[cheaper], moved[tried[cheaper]]
+        chosen = np.flatnonzero(tried & (patch[here + moved] >= 0))
+        product = (asking[chosen] * key[patch[here[chosen] + moved[chosen]]]).sum(1)
+        price = affinity[first:last][chosen] * (16129 - product)
+        hopeful = price < least[chosen]  # what else it costs is not negative
+        chosen, price = chosen[hopeful], price[hopeful]
+        there = near[chosen] + moved[chosen, None]
+        price += np.einsum("nct,nct,nc->n", *[pictures[there] - mine[chosen]] * 2, share[chosen])
+        cheaper = price < least[chosen]
+        least[chosen[cheaper]], best[chosen[cheaper]] = price[cheaper], moved[chosen[cheaper]]
 
     if fresh:
         offer(best.copy(), np.ones(len(here), np.bool_))

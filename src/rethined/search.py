@@ -1,10 +1,10 @@
 """NeuralPatchMatch without a score matrix (3.3): which known cell every hole cell copies, found by PatchMatch.
 
 The network draws a low band, one colour per cell of 4 x 4 low-resolution pixels, and gives each patch a query and a
-key (Eq. 1). An arg-max over all pairs knows nothing of neighbours, and what it copies is a mosaic. Here every hole cell
-looks for the place whose surroundings are most like its own, as they look once everything is copied, and whose key
-suits its query: by propagation and random guesses (Barnes et al. 2009), from coarse to fine, with votes in between
-(Wexler et al. 2007).
+key (Eq. 1). An arg-max over all pairs knows nothing of neighbours, and what it copies is a mosaic. Here every hole
+cell looks for the place whose surroundings are most like its own, as they look once everything is copied, and whose
+key suits its query: by propagation and random guesses (Barnes et al. 2009), from coarse to fine, with votes in
+between (Wexler et al. 2007).
 
 Every number that a choice depends on is an integer, held where sums are largest as a float32 below 2^24: the same
 inputs give the same sources in any order of summation, on any number of threads, and in any language.
@@ -51,17 +51,17 @@ ROUNDS = 4
 JUMPS = ((8, 4, 2, 1), (2, 1), (2, 1), (2, 1))
 """In each round: how far away, in cells, the neighbours are whose sources are tried."""
 GUESSES = (3, 6, 12)
-"""By level, finest first: random places tried after the neighbours', each within half the distance of the one before."""
+"""By level, finest first: random places tried after the neighbours', each within half the last one's distance."""
 INHERITED = (3, 6)
-"""By level: how deep in the hole, in cells, the coarser level has its say. Nearer to what is known, small cells and the
-low band say more."""
+"""By level: how deep in the hole, in cells, the coarser level has its say. Nearer to what is known, small cells and
+the low band say more."""
 DECISION = 8
 """How strongly votes prefer those whose surroundings fit: one of the mean cost counts 2^DECISION times less."""
 NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
 """Where a source is looked for that a coarser level proposes, rows and columns."""
 
 MARGIN = max(REACH, *(jump for jumps in JUMPS for jump in jumps))
-"""Cells around every grid in which nothing is, so that neighbours are looked up without asking where the border is."""
+"""Cells around every grid in which nothing is, so that neighbours are looked up without minding the border."""
 ROW = np.asarray([1] * CHANNELS * (2 * REACH + 1) + [0] * 7, np.int16)
 """The numbers in a row of surroundings, and as many more as fill vector registers."""
 GRAIN = 500
@@ -198,7 +198,7 @@ def pseudo_random(cell: NDArray[np.int64], number: int) -> tuple[NDArray[np.int6
 def search(level: Level, number: int, coarser: Ints | None, spread: Spread) -> Ints | None:
     """Sources of the hole cells of one level, and of those beside them: (h, w), indices of cells, -1 for others.
 
-    None where no cell's surroundings are known, and where there is no hole; `coarser` is what the level above returned.
+    None where no cell's surroundings are known, or there is no hole; `coarser` is what the level above returned.
     """
     known = level.known
     height, width = known.shape
@@ -296,14 +296,14 @@ def inherited(
 
 
 def correction(low: Floats, sources: Sources) -> Floats:
-    """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins: in the hole
-    as `low` (3, h, w), from the core, says, outside 0.
+    """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins: in the
+    hole as `low` (3, h, w), from the core, says, outside 0.
 
     That band u has at best the differences between neighbours p, q that the copies have, and the network's colours:
-    it is the least sum over pairs of (u_q - u_p - g_pq)^2, with u = `low` in known cells, plus that over hole cells of
-    t_p (u_p - low_p)^2 (a screened Poisson equation, after Perez et al. 2003); g_pq is the difference in the source of
-    p, averaged with that in the source of q. The network is trusted (t) most beside known cells, whose colours it
-    sees; far from them it guesses.
+    it is the least sum over pairs of (u_q - u_p - g_pq)^2, with u = `low` in known cells, plus that over hole cells
+    of t_p (u_p - low_p)^2 (a screened Poisson equation, after Perez et al. 2003); g_pq is the difference in the
+    source of p, averaged with that in the source of q. The network is trusted (t) most beside known cells, whose
+    colours it sees; far from them it guesses.
     """
     h, w = low.shape[1:]
     colours = np.ascontiguousarray(low.transpose(1, 2, 0), np.float32)
@@ -325,8 +325,8 @@ def correction(low: Floats, sources: Sources) -> Floats:
 
 @compiled("contract")
 def _meld(joined, colours, source, trust, cells, half, relaxation, sweeps):  # type: ignore[no-untyped-def]
-    """Solve `correction`'s equation in place of `joined` (h + 2, w + 2, 3), which has a margin of zeros, at `cells`, by
-    successive over-relaxation: in each sweep first the `half` of them of which row plus column is even, then the
+    """Solve `correction`'s equation in place of `joined` (h + 2, w + 2, 3), which has a margin of zeros, at `cells`,
+    by successive over-relaxation: in each sweep first the `half` of them of which row plus column is even, then the
     others."""
     h, w = source.shape
     flat = joined.reshape(-1, 3)

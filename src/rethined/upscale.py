@@ -235,7 +235,7 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
                                 line[3 * x + c] = value
 
 
-@compiled("contract")
+@compiled()
 def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain):  # type: ignore[no-untyped-def]
     """Low-resolution rows `first` to `last` of an image (H, W * 3) and mask (H, W), into (3, h, w) and (h, w).
 
