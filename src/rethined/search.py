@@ -44,6 +44,8 @@ WEIGHTS = (8, 4, 2, 1)
 """What a cell counts in a comparison, by its depth in the hole: 0 is known, 3 is three cells or more."""
 AFFINITY = 5
 """What the product of query and key counts, in sixteenths of all that is compared."""
+LEAST_AFFINITY = 6
+"""What it counts beside that: deep in holes, little else is certain."""
 LEVELS = 3
 """Sizes at which holes are filled, each half of the one before."""
 ROUNDS = 4
@@ -222,7 +224,7 @@ def search(level: Level, number: int, coarser: Ints | None, spread: Spread) -> I
     counts = framed(np.asarray(WEIGHTS, np.int16)[np.minimum(depth, len(WEIGHTS) - 1)])
     weights = counts.reshape(-1).repeat(CHANNELS)
     compared = cv2.boxFilter(counts, cv2.CV_32F, (2 * REACH + 1, 2 * REACH + 1), normalize=False)
-    affinity = (compared.reshape(-1)[places].astype(np.int32) * AFFINITY + 8) // 16
+    affinity = (compared.reshape(-1)[places].astype(np.int32) * AFFINITY + 8) // 16 + LEAST_AFFINITY
     asked = level.patch.reshape(-1)[targets]
     shift = np.zeros(len(patch), np.int32)
     shift[places] = source - places
