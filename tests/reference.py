@@ -245,7 +245,8 @@ def level(
     def price(values: NDArray[np.int64], at: tuple[int, int], offer: tuple[int, int]) -> int:
         (y, x), (sy, sx) = at, offer
         whole = sum(w for _, _, w in around[at])
-        total = (whole * constants.AFFINITY + 8) // 16 * (127 * 127 - int(query[y, x] @ key[sy, sx]))
+        affinity = (whole * constants.AFFINITY + 8) // 16 + constants.LEAST_AFFINITY
+        total = affinity * (127 * 127 - int(query[y, x] @ key[sy, sx]))
         for dy, dx, w in around[at]:
             apart = values[y + dy, x + dx] - values[sy + dy, sx + dx]
             total += w * int(apart @ apart)
