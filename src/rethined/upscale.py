@@ -332,29 +332,31 @@ class Upscaler:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         self._kept = threading.local()
 
-    def spread(self, work: Callable[[int, int], object], count: int, grain: int = SHARED) -> None:
-        """Call work(first, last) on consecutive parts of range(count), each of at least `grain`.
+    def together(self, work: Callable[[], object]) -> None:
+        """Call `work` on every thread, the caller's too, at once; those that have not begun when the caller's returns
+        are not waited for, and never begin."""
+        others = [self._pool.submit(work) for _ in range(self._threads - 1)] if self._pool else []
+        work()
+        for other in others:
+            if not other.cancel():
+                other.result()
 
-        Whichever thread is free takes the next part, the caller's too: it waits for no thread that has not begun.
-        """
-        parts = min(4 * self._threads, count // grain)
-        if self._pool is None or parts < 2:
+    def spread(self, work: Callable[[int, int], object], count: int) -> None:
+        """Call work(first, last) on consecutive parts of range(count); whichever thread is free takes the next."""
+        if count < 2 * SHARED:
             work(0, count)
             return
+        parts = min(4 * self._threads, count // SHARED)
         edges = pairwise(count * n // parts for n in range(parts + 1))
 
         def take() -> None:
             for first, last in edges:
                 work(first, last)
 
-        others = [self._pool.submit(take) for _ in range(min(parts, self._threads) - 1)]
-        take()
-        for other in others:
-            if not other.cancel():
-                other.result()
+        self.together(take)
 
     def shrink(
         self, image: NDArray[Any], mask: NDArray[np.bool_], scale: int, grid: tuple[int, int], patch_size: int
