@@ -31,16 +31,14 @@ def shrink(
     for y in range(rows):  # a row of boxes at a time: nothing of the photo's size
         strip = slice(y * scale, (y + 1) * scale), slice(0, columns * scale)
         hole = mask[strip].reshape(scale, columns, scale).any((0, 2))
-        boxes = image[strip].reshape(scale, columns, scale, 3).astype(np.uint32)
+        boxes = image[strip].reshape(scale, columns, scale, 3).astype(np.int64)
         holes[y, :columns] = hole
         small[:, y, :columns] = np.where(hole, 0, boxes.sum((0, 2)).T.astype(np.float32) * gain)
         if half:
             first = [boxes[:, :, :half], boxes[:half]]
             last = [boxes[:, :, scale - half :], boxes[scale - half :]]
-            before, after = (
-                np.concatenate([b.sum((0, 2)).T for b in part]).astype(np.float32) for part in (first, last)
-            )
-            squares[:, :columns] = np.where(hole, 0, ((before - after) * share) ** 2)
+            before, after = (np.concatenate([b.sum((0, 2)).T for b in part]) for part in (first, last))
+            squares[:, :columns] = np.where(hole, 0, ((before - after).astype(np.float32) * share) ** 2)
             for x in range(patch_size):  # in the compiled loop's order: the same bits
                 energy[:, y] += squares[:, x::patch_size]
     blocks = energy.reshape(6, h // patch_size, patch_size, -1).sum(2)

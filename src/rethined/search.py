@@ -247,14 +247,21 @@ def search(level: Level, number: int, coarser: Ints | None, together: Together) 
         if turn < ROUNDS - 1:
             phases += [(WEIGH, 0, 0, 0, False), (DRAW, 0, 0, 0, False)]
     schedule = np.asarray(phases, np.int64)
-    grids = np.stack([picture, picture]), weights, patch, shift, np.zeros(len(patch), np.int32)
-    lists = places, targets, asked, affinity, np.zeros(len(places), np.int32), drawn, holes
-    numbers = height, width, stride, max(height, width) // (4 if coarser is not None else 1), DECISION, GRAIN
+    values, votes, cost = (
+        np.stack([picture, picture]),
+        np.zeros(len(patch), np.int32),
+        np.zeros(len(places), np.int32),
+    )
+    radius = max(height, width) // (4 if coarser is not None else 1)
+    arguments = (
+        *(values, weights, patch, shift, votes, level.query, level.key, places, targets, asked, affinity, cost),
+        *(drawn, holes, height, width, stride, radius, DECISION, GRAIN),
+    )
     if _run is None:
-        plain.run(schedule, *grids, level.query, level.key, *lists, *numbers)
+        plain.run(schedule, *arguments)
     else:
         run, progress = _run, np.zeros((2, len(schedule)), np.int64)
-        together(lambda: run(schedule, progress, *grids, level.query, level.key, *lists, *numbers))
+        together(lambda: run(schedule, progress, *arguments))
     found = np.full(height * width, -1, np.int32)
     source = places + shift[sum(phase[0] == SEARCH for phase in phases) % 2][places]
     y = source // stride
