@@ -281,7 +281,7 @@ def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain): 
             holes[y, x] = np.float32(0)
             block = x // side
             for c in range(3):
-                total = across = down = 0
+                total = across = down = np.int64(0)
                 for t in range(begin, begin + half):
                     n = np.uintp(3 * t + c)
                     total += np.int64(sums[n])
@@ -330,6 +330,13 @@ class Upscaler:
         for other in others:
             if not other.cancel():
                 other.result()
+
+    def begin(self, work: Callable[[], object]) -> Callable[[], object]:
+        """Call `work` on another thread, if there is one; what is returned waits for it to end."""
+        if self._pool is None:
+            work()
+            return lambda: None
+        return self._pool.submit(work).result
 
     def spread(self, work: Callable[[int, int], object], count: int) -> None:
         """Call work(first, last) on consecutive parts of range(count); whichever thread is free takes the next."""
