@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,8 @@ def scene(height: int, width: int, seed: int, coverage: float = 0.25) -> tuple[F
     return small, holes, low, query, key
 
 
-def alone(work: Any, count: int, grain: int) -> None:
-    work(0, count)
+def alone(work: Callable[[], object]) -> None:
+    work()
 
 
 @pytest.mark.parametrize("numba", [True, False])
@@ -75,7 +76,7 @@ def test_sources_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> No
     for threads in (2, 3):
         upscaler = Upscaler(threads)
         for _ in range(5):
-            got = search.find(*inputs, upscaler.spread)
+            got = search.find(*inputs, upscaler.together)
             assert got is not None
             np.testing.assert_array_equal(got.source, want.source)
 

@@ -31,16 +31,14 @@ def shrink(
     for y in range(rows):  # a row of boxes at a time: nothing of the photo's size
         strip = slice(y * scale, (y + 1) * scale), slice(0, columns * scale)
         hole = mask[strip].reshape(scale, columns, scale).any((0, 2))
-        boxes = image[strip].reshape(scale, columns, scale, 3).astype(np.uint32)
+        boxes = image[strip].reshape(scale, columns, scale, 3).astype(np.int64)
         holes[y, :columns] = hole
         small[:, y, :columns] = np.where(hole, 0, boxes.sum((0, 2)).T.astype(np.float32) * gain)
         if half:
             first = [boxes[:, :, :half], boxes[:half]]
             last = [boxes[:, :, scale - half :], boxes[scale - half :]]
-            before, after = (
-                np.concatenate([b.sum((0, 2)).T for b in part]).astype(np.float32) for part in (first, last)
-            )
-            squares[:, :columns] = np.where(hole, 0, ((before - after) * share) ** 2)
+            before, after = (np.concatenate([b.sum((0, 2)).T for b in part]) for part in (first, last))
+            squares[:, :columns] = np.where(hole, 0, ((before - after).astype(np.float32) * share) ** 2)
             for x in range(patch_size):  # in the compiled loop's order: the same bits
                 energy[:, y] += squares[:, x::patch_size]
     blocks = energy.reshape(6, h // patch_size, patch_size, -1).sum(2)
@@ -154,6 +152,45 @@ def describe(small: Floats, holes: Floats, values: Shorts, known: Bools, first: 
     values[:, first:last] = described * whole
 
 
+def run(
+    schedule: NDArray[np.int64],
+    values: Shorts,
+    weights: Shorts,
+    patch: Ints,
+    shift: Ints,
+    votes: Ints,
+    query: Bytes,
+    key: Bytes,
+    places: NDArray[np.int64],
+    cells: NDArray[np.int64],
+    asked: Ints,
+    affinity: Ints,
+    cost: Ints,
+    deep: NDArray[np.int64],
+    holes: NDArray[np.int64],
+    height: int,
+    width: int,
+    stride: int,
+    radius: int,
+    decision: int,
+    grain: int,
+) -> None:
+    """All phases of a level: see `search._run`."""
+    now = drawn = 0
+    for what, jump, guesses, counter, fresh in schedule.tolist():
+        if what == 0:
+            targets = query, key, places, cells, asked, affinity, shift[now], shift[1 - now], cost
+            numbers = height, width, stride, jump, guesses, radius, counter
+            improve(values[drawn], weights, patch, *targets, *numbers, bool(fresh))
+            now = 1 - now
+        elif what == 1:
+            mean = max(1, int(cost.sum(dtype=np.int64)) // len(cost))
+            votes[places] = 1 << (16 - np.minimum(16, cost.astype(np.int64) * decision // mean))
+        else:
+            vote(values[drawn], values[1 - drawn], shift[now], votes, deep if what == 2 else holes, stride)
+            drawn = 1 - drawn
+
+
 def improve(
     values: Shorts,
     weights: Shorts,
@@ -175,25 +212,22 @@ def improve(
     radius: int,
     counter: int,
     fresh: bool,
-    first: int,
-    last: int,
 ) -> None:
     """One step of the search: see `search._improve`."""
     margin = (stride - width) // 2
-    here, cell = places[first:last], cells[first:last]
     around = np.arange(-2, 3)[:, None] * stride + np.arange(-2, 3)  # (5, 5) cells
     pictures, counts = values.reshape(-1, 5), weights.reshape(-1, 5)[:, 0].astype(np.int32)
-    near = here[:, None] + around.reshape(-1)
+    near = places[:, None] + around.reshape(-1)
     mine, share = pictures[near].astype(np.int32), counts[near]
-    asking = query[asked[first:last]].astype(np.int32)
-    best = shift[here].astype(np.int64)
-    least = np.full(len(here), 2**31 - 1) if fresh else cost[first:last].astype(np.int64)
+    asking = query[asked].astype(np.int32)
+    best = shift[places].astype(np.int64)
+    least = np.full(len(places), 2**31 - 1) if fresh else cost.astype(np.int64)
 
     def offer(moved: NDArray[np.int64], tried: Bools) -> None:
         """Take `moved` as source where it is `tried`, valid and cheaper."""
-        chosen = np.flatnonzero(tried & (patch[here + moved] >= 0))
-        product = (asking[chosen] * key[patch[here[chosen] + moved[chosen]]]).sum(1)
-        price = affinity[first:last][chosen] * (16129 - product)
+        chosen = np.flatnonzero(tried & (patch[places + moved] >= 0))
+        product = (asking[chosen] * key[patch[places[chosen] + moved[chosen]]]).sum(1)
+        price = affinity[chosen] * (16129 - product)
         hopeful = price < least[chosen]  # what else it costs is not negative
         chosen, price = chosen[hopeful], price[hopeful]
         there = near[chosen] + moved[chosen, None]
@@ -202,43 +236,33 @@ def improve(
         least[chosen[cheaper]], best[chosen[cheaper]] = price[cheaper], moved[chosen[cheaper]]
 
     if fresh:
-        offer(best.copy(), np.ones(len(here), np.bool_))
+        offer(best.copy(), np.ones(len(places), np.bool_))
     for n in (0, 1, 2, 3, 5, 6, 7, 8) if jump else ():
-        moved = shift[here + ((n // 3 - 1) * stride + n % 3 - 1) * jump].astype(np.int64)
+        moved = shift[places + ((n // 3 - 1) * stride + n % 3 - 1) * jump].astype(np.int64)
         offer(moved, moved != best)
     reach = radius
     for n in range(guesses):
-        random = (cell * 7919 + (counter * 16 + n) * 104729 + 12345) % 65521
+        random = (cells * 7919 + (counter * 16 + n) * 104729 + 12345) % 65521
         down, across = (random * factor % 65521 % (2 * reach + 1) - reach for factor in (17364, 31337))
         reach = max(1, reach // 2)
-        y, x = np.divmod(here + best, stride)
+        y, x = np.divmod(places + best, stride)
         y, x = y - margin + down, x - margin + across
         inside = (y >= 0) & (x >= 0) & (y < height) & (x < width)
         offer(best + (down * stride + across) * inside, inside)
-    better[here] = best
-    cost[first:last] = least
+    better[places] = best
+    cost[:] = least
 
 
-def vote(
-    values: Shorts,
-    drawn: Shorts,
-    shift: Ints,
-    votes: Ints,
-    places: NDArray[np.int64],
-    stride: int,
-    first: int,
-    last: int,
-) -> None:
+def vote(values: Shorts, drawn: Shorts, shift: Ints, votes: Ints, places: NDArray[np.int64], stride: int) -> None:
     """What hole cells are drawn as: see `search._vote`."""
-    here = places[first:last]
-    total, sums = np.zeros(len(here), np.int64), np.zeros((len(here), 5), np.int64)
+    total, sums = np.zeros(len(places), np.int64), np.zeros((len(places), 5), np.int64)
     pictures = values.reshape(-1, 5)
     for y in range(-2, 3):
         for x in range(-2, 3):
-            n = here + y * stride + x
+            n = places + y * stride + x
             total += votes[n]
-            sums += votes[n][:, None] * pictures[here + shift[n]].astype(np.int64)
-    drawn.reshape(-1, 5)[here] = (2 * sums + total[:, None]) // (2 * total[:, None])
+            sums += votes[n][:, None] * pictures[places + shift[n]].astype(np.int64)
+    drawn.reshape(-1, 5)[places] = (2 * sums + total[:, None]) // (2 * total[:, None])
 
 
 def meld(

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rethined import plain
-from rethined.compiled import compiled
+from rethined.compiled import advance, compiled
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -66,8 +66,8 @@ MARGIN = max(REACH, *(jump for jumps in JUMPS for jump in jumps))
 """Cells around every grid in which nothing is, so that neighbours are looked up without minding the border."""
 ROW = np.asarray([1] * CHANNELS * (2 * REACH + 1) + [0] * 7, np.int16)
 """The numbers in a row of surroundings, and as many more as fill vector registers."""
-GRAIN = 500
-"""Targets that are worth waking another thread for."""
+GRAIN = 128
+"""Cells that a thread takes at a time."""
 TRUST = np.float32(0.02)
 """What the network's colours count, deep in the hole, beside one difference between neighbours."""
 RELAXATION = np.float32(1.7)
@@ -75,8 +75,11 @@ RELAXATION = np.float32(1.7)
 SWEEPS = 20
 """Of the solver."""
 
-Spread = Callable[[Callable[[int, int], None], int, int], None]
-"""Calls work(first, last) on consecutive parts of range(count), each of at least so many, at once if it can."""
+Together = Callable[[Callable[[], object]], None]
+"""Calls a function on several threads at once: see `Upscaler.together`."""
+
+SEARCH, WEIGH, DRAW_DEEP, DRAW = range(4)
+"""What `_run` does in a phase."""
 
 
 class Sources(NamedTuple):
@@ -105,16 +108,16 @@ class Level(NamedTuple):
     """(N, D)"""
 
 
-def find(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, spread: Spread) -> Sources | None:
+def find(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, together: Together) -> Sources | None:
     """Sources of all hole cells; None if nowhere (2 REACH + 1)^2 cells are known, so that there is nothing to copy.
 
     `small` (3, h, w) in [0, 1] and `holes` (h, w), 1 = hole, from `Upscaler.shrink`; `low` (3, h / CELL, w / CELL),
     `query` and `key` (D, h / 2 CELL, w / 2 CELL) from the core.
     """
     found: Ints | None = None
-    levels = pyramid(small, holes, low, query, key, spread)
+    levels = pyramid(small, holes, low, query, key, together)
     for number in reversed(range(LEVELS)):
-        found = search(levels[number], number, found, spread)
+        found = search(levels[number], number, found, together)
     if found is None:
         return None
     known = levels[0].known
@@ -122,12 +125,17 @@ def find(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, 
     return Sources(cells, found.reshape(-1)[cells], depths(known))
 
 
-def pyramid(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, spread: Spread) -> list[Level]:
+def pyramid(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, together: Together) -> list[Level]:
     """The picture at LEVELS sizes, finest first; holes have the low band's colours and the texture around."""
     height, width = low.shape[1:]
     values, known = np.zeros((CHANNELS, height, width), np.int16), np.zeros((height, width), np.bool_)
-    describe = _describe or plain.describe
-    spread(lambda a, b: describe(small, holes, values, known, a, b), height, height // 2)
+    describe, rows = _describe or plain.describe, iter(range(0, height, 8))  # a multiple of 8, as both sides are
+
+    def take() -> None:
+        for row in rows:
+            describe(small, holes, values, known, row, row + 8)
+
+    together(take)
     cells = np.flatnonzero(~known)
     guess = low.reshape(3, -1)[:, cells].clip(0, 1)
     values[:3].reshape(3, -1)[:, cells] = np.floor(guess * np.float32(WHITE) + np.float32(0.5))
@@ -197,7 +205,7 @@ def pseudo_random(cell: NDArray[np.int64], number: int) -> tuple[NDArray[np.int6
     return x * 17364 % 65521, x * 31337 % 65521
 
 
-def search(level: Level, number: int, coarser: Ints | None, spread: Spread) -> Ints | None:
+def search(level: Level, number: int, coarser: Ints | None, together: Together) -> Ints | None:
     """Sources of the hole cells of one level, and of those beside them: (h, w), indices of cells, -1 for others.
 
     None where no cell's surroundings are known, or there is no hole; `coarser` is what the level above returned.
@@ -219,46 +227,45 @@ def search(level: Level, number: int, coarser: Ints | None, spread: Spread) -> I
     if coarser is not None:
         deep = framed(depth).reshape(-1) >= INHERITED[number]
         source = inherited(targets, valid, deep[places], source, coarser)
-    values = framed(level.values.transpose(1, 2, 0)).reshape(-1)
+    picture = framed(level.values.transpose(1, 2, 0)).reshape(-1)
     patch = framed(np.where(valid, level.patch, -1), -1).reshape(-1)
     counts = framed(np.asarray(WEIGHTS, np.int16)[np.minimum(depth, len(WEIGHTS) - 1)])
     weights = counts.reshape(-1).repeat(CHANNELS)
     compared = cv2.boxFilter(counts, cv2.CV_32F, (2 * REACH + 1, 2 * REACH + 1), normalize=False)
     affinity = (compared.reshape(-1)[places].astype(np.int32) * AFFINITY + 8) // 16 + LEAST_AFFINITY
     asked = level.patch.reshape(-1)[targets]
-    shift = np.zeros(len(patch), np.int32)
-    shift[places] = source - places
-    spare = shift.copy()
-    cost = np.zeros(len(places), np.int32)
-    votes = np.zeros(len(patch), np.int32)
-    radius = max(height, width) // (4 if coarser is not None else 1)
-    improve, vote = _improve or plain.improve, _vote or plain.vote
-
-    def try_others(jump: int, guesses: int, counter: int, fresh: bool) -> None:
-        nonlocal shift, spare
-        given = (values, weights, patch, level.query, level.key, places, targets, asked, affinity, shift, spare, cost)
-        numbers = (height, width, stride, jump, guesses, radius, counter, fresh)
-        spread(lambda a, b: improve(*given, *numbers, a, b), len(places), GRAIN)
-        shift, spare = spare, shift
-
-    def draw(cells: NDArray[np.int64]) -> None:
-        nonlocal values
-        mean = max(1, int(cost.sum(dtype=np.int64)) // len(cost))
-        votes[places] = 1 << (16 - np.minimum(16, cost * DECISION // mean))
-        drawn = values.copy()
-        spread(lambda a, b: vote(values, drawn, shift, votes, cells, stride, a, b), len(cells), 4 * GRAIN)
-        values = drawn
-
+    shift = np.zeros((2, len(patch)), np.int32)
+    shift[:, places] = source - places
+    drawn = holes
+    phases: list[
+        tuple[int, int, int, int, bool]
+    ] = []  # what, jump, guesses, number of the step, whether costs are new
     if coarser is not None:  # what is copied at the level above says more of the hole than the guess
-        try_others(0, 0, 0, True)
-        draw(holes[deep[holes]])
+        drawn = holes[deep[holes]]
+        phases += [(SEARCH, 0, 0, 0, True), (WEIGH, 0, 0, 0, False), (DRAW_DEEP, 0, 0, 0, False)]
     for turn in range(ROUNDS):
         for step, jump in enumerate(JUMPS[turn]):
-            try_others(jump, GUESSES[number], (number * 8 + turn) * 8 + step, step == 0)
+            phases.append((SEARCH, jump, GUESSES[number], (number * 8 + turn) * 8 + step, step == 0))
         if turn < ROUNDS - 1:
-            draw(holes)
+            phases += [(WEIGH, 0, 0, 0, False), (DRAW, 0, 0, 0, False)]
+    schedule = np.asarray(phases, np.int64)
+    values, votes, cost = (
+        np.stack([picture, picture]),
+        np.zeros(len(patch), np.int32),
+        np.zeros(len(places), np.int32),
+    )
+    radius = max(height, width) // (4 if coarser is not None else 1)
+    arguments = (
+        *(values, weights, patch, shift, votes, level.query, level.key, places, targets, asked, affinity, cost),
+        *(drawn, holes, height, width, stride, radius, DECISION, GRAIN),
+    )
+    if _run is None:
+        plain.run(schedule, *arguments)
+    else:
+        run, progress = _run, np.zeros((2, len(schedule)), np.int64)
+        together(lambda: run(schedule, progress, *arguments))
     found = np.full(height * width, -1, np.int32)
-    source = places + shift[places]
+    source = places + shift[sum(phase[0] == SEARCH for phase in phases) % 2][places]
     y = source // stride
     found[targets] = (y - MARGIN) * width + source - y * stride - MARGIN
     return found.reshape(height, width)
@@ -524,3 +531,85 @@ def _vote(values, drawn, shift, votes, places, stride, first, last):  # type: ig
                 e = np.int32(e + vote * np.int32(values[np.uintp(there + 4)]))
         for t, summed in enumerate((a, b, c, d, e)):
             drawn[5 * here + t] = (2 * summed + total) // (2 * total)
+
+
+@compiled()
+def _run(  # type: ignore[no-untyped-def]
+    schedule,
+    progress,
+    values,
+    weights,
+    patch,
+    shift,
+    votes,
+    query,
+    key,
+    places,
+    cells,
+    asked,
+    affinity,
+    cost,
+    deep,
+    holes,
+    height,
+    width,
+    stride,
+    radius,
+    decision,
+    grain,
+):
+    """All phases of a level. Several threads may run it at once with the same arguments: they share the parts of each
+    phase, and begin the next when all of this one's are done; none waits for a thread that has taken no part.
+
+    `schedule` (N, 5): what to do, then `jump`, `guesses`, `counter` and `fresh` of `_improve`. `progress` (2, N),
+    zeros. `values` (2, ...) and `shift` (2, ...) are read and written in turn: at the start both hold the same.
+    """
+    begun, done = progress[0], progress[1]
+    now = drawn = 0
+    for phase in range(len(schedule)):
+        what, jump, guesses, counter, fresh = schedule[phase]
+        count = len(deep) if what == DRAW_DEEP else len(holes) if what == DRAW else len(places)
+        while True:
+            first = grain * advance(begun, phase, 1)
+            if first >= count:
+                break
+            last = min(first + grain, count)
+            if what == SEARCH:
+                _improve(
+                    values[drawn],
+                    weights,
+                    patch,
+                    query,
+                    key,
+                    places,
+                    cells,
+                    asked,
+                    affinity,
+                    shift[now],
+                    shift[1 - now],
+                    cost,
+                    height,
+                    width,
+                    stride,
+                    jump,
+                    guesses,
+                    radius,
+                    counter,
+                    fresh,
+                    first,
+                    last,
+                )
+            elif what == WEIGH:
+                mean = max(1, cost.sum() // len(cost))
+                for i in range(first, last):
+                    votes[places[i]] = 1 << (16 - min(16, np.int64(cost[i]) * decision // mean))
+            else:
+                chosen = deep if what == DRAW_DEEP else holes
+                _vote(values[drawn], values[1 - drawn], shift[now], votes, chosen, stride, first, last)
+            advance(done, phase, 1)
+        while grain * advance(done, phase, 0) < count:
+            pass
+        if what == SEARCH:
+            now = 1 - now
+        elif what != WEIGH:
+            drawn = 1 - drawn
