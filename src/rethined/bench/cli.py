@@ -249,6 +249,7 @@ def ablation(
     steps: Annotated[int, typer.Option(min=1, help="Of each training.")] = 200,
     batch_size: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = 8,
     crop: Annotated[int, typer.Option(min=64, help="Side of the crops, in low-resolution pixels.")] = 128,
+    only: Annotated[str, typer.Option(help="With --data: only choices that have this in their name.")] = "",
     threads: Threads = None,
     out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
 ) -> None:
@@ -259,9 +260,13 @@ def ablation(
 
     if data is None and weights is None:
         raise InputError("nothing to do; give --data to train every choice, or --weights to try finished ones")
+    choices = {name: changes for name, changes in task.TRAINED.items() if only in name or name == task.BASE}
+    if only and len(choices) == 1:
+        raise InputError(f"no choice has {only!r} in its name; there are: {', '.join(task.TRAINED)}")
     _use_threads(threads)
     if data is not None:
-        result = task.run_trained(data, val, steps=steps, batch_size=batch_size, crop=crop, progress=typer.echo)
+        budget = {"steps": steps, "batch_size": batch_size, "crop": crop}
+        result = task.run_trained(data, val, choices, **budget, progress=typer.echo)
         typer.echo(f"wrote {write_json(out / 'ablation--trained.json', result)}")
     if weights is not None:
         result = task.run_untrained(weights, val, progress=typer.echo)

@@ -46,6 +46,8 @@ class Field:
     """Users' files."""
     runtime: str = "onnx"
     """One of RUNTIMES, for peers."""
+    largest: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Side of the largest image that a method is timed on; others are timed on all."""
 
     def __post_init__(self) -> None:
         if self.runtime not in RUNTIMES:
@@ -80,8 +82,9 @@ class Field:
         }
 
     def ready(self, size: int, mask: peers.Mask, threads: int, folder: Path) -> dict[str, Contender]:
-        """Every method for square images of `size` pixels; exported networks are written to `folder` once."""
-        return {name: self._ready(name, size, mask, threads, folder) for name in self.all_names()}
+        """The methods for square images of `size` pixels; networks are exported to `folder`, once for every shape."""
+        names = [name for name in self.all_names() if size <= self.largest.get(name, size)]
+        return {name: self._ready(name, size, mask, threads, folder) for name in names}
 
     def _ready(self, name: str, size: int, mask: peers.Mask, threads: int, folder: Path) -> Contender:
         macs = None
@@ -94,7 +97,8 @@ class Field:
             macs = peers.cost(name, size, mask).macs
             file = self.weights.get(name)
             if self.runtime == "onnx":
-                path = folder / f"{name}-{size}.onnx"
+                height, width = peers.PEERS[name].interface.shape(size, size)
+                path = folder / f"{name}-{height}x{width}.onnx"
                 if not path.is_file():
                     path.write_bytes(peers.to_onnx(name, size, file))
                 spec = _onnx_spec(path, peers.PEERS[name].interface)
