@@ -347,7 +347,7 @@ def run(
             seconds = time.perf_counter() - start
             if not _keeps_known(fill, photo, mask):
                 raise RethinedError(f"{name} changed known pixels of {path.name}; its numbers would be void")
-            values, cells = measure_fill(fill, photo, mask, metrics)
+            values, cells = _measure(fill, photo, mask, metrics)
             row = {"photo": path.name, "height": height, "width": width, "hole": float(mask.mean())}
             measured[name] = row | {"method": name, "seconds": seconds, **values}
             progress(f"{path.name} {name}: LPIPS in the hole {values['lpips_hole']:.4f}, {seconds:.2f} s")
@@ -424,9 +424,7 @@ def _keeps_known(fill: Image, photo: Image, mask: Mask) -> bool:
     return all(np.array_equal(fill[strip][~mask[strip]], photo[strip][~mask[strip]]) for strip in strips)
 
 
-def measure_fill(
-    fill: Image, photo: Image, mask: Mask, metrics: Metrics
-) -> tuple[dict[str, float], NDArray[np.float64]]:
+def _measure(fill: Image, photo: Image, mask: Mask, metrics: Metrics) -> tuple[dict[str, float], NDArray[np.float64]]:
     """All metrics, and the sums of LPIPS over hole pixels by cells of CELL pixels."""
     count = np.count_nonzero(mask)
     distances = metrics.lpips.compare(fill, photo)
