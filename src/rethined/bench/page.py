@@ -62,16 +62,27 @@ def _whole(title: str, body: Sequence[str]) -> str:
 
 
 def _plain(table: Table) -> str:
-    head = "".join(f"<th>{_inline(text)}</th>" for text in table.head)
+    words = [any(not _NUMBER.match(line[column]) for line in table.lines) for column in range(len(table.head))]
+    kinds_of = [
+        " class=method" if heading == "method" else " class=words" if some else ""
+        for heading, some in zip(table.head, words, strict=True)
+    ]
+    groups = len({line[0] for line in table.lines}) < len(table.lines)
+    head = "".join(f"<th{kind}>{_inline(text)}</th>" for kind, text in zip(kinds_of, table.head, strict=True))
     lines, before = [], ""
     for line in table.lines:
         kinds = ["judged"] if "rethined" in line else []
-        kinds += ["first"] if line[0] != before else []
+        kinds += ["first"] if groups and line[0] != before else []
         before = line[0]
-        lines.append(f'<tr class="{" ".join(kinds)}">' + "".join(f"<td>{_inline(c)}</td>" for c in line) + "</tr>")
+        cells = "".join(f"<td{kind}>{_inline(text)}</td>" for kind, text in zip(kinds_of, line, strict=True))
+        lines.append(f'<tr class="{" ".join(kinds)}">{cells}</tr>')
     notes = "".join(f"<p class=note>{_inline(note)}</p>" for note in table.notes)
     body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
     return f"<div class=scroll tabindex=0><table>{body}</table></div>{notes}"
+
+
+_NUMBER = re.compile(r"^[-+\d]")
+"""What a column of numbers has in every cell; a dash is none that was measured."""
 
 
 def _inline(text: str) -> str:

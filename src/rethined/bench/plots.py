@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rethined.errors import BackendError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 OWN = "rethined"
 """Drawn in front, in its own colour."""
@@ -29,6 +29,7 @@ _OTHERS = (
     "#333333",
 )
 _QUOTED = "#8a8f98"
+_GRID: dict[str, Any] = {"color": "#e6e6e2", "linewidth": 0.7}
 
 
 def digest(kind: str, data: Mapping[str, Any]) -> str:
@@ -49,24 +50,23 @@ def draw(kind: str, data: Mapping[str, Any]) -> bytes:
         raise BackendError("plots need matplotlib; install it with: pip install 'rethined[bench]'") from error
     # Small enough to be read on a telephone, and the same bytes every time.
     settings: Any = {
-        "font.size": 8.5,
+        "font.size": 9,
         "svg.hashsalt": "rethined",
         "axes.spines.top": False,
         "axes.spines.right": False,
     }
     with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(5.2, 3.6), layout="constrained", facecolor="white")
-        axes = figure.add_subplot()
-        axes.grid(color="#e6e6e2", linewidth=0.7)
-        axes.set_axisbelow(True)
-        _KINDS[kind](axes, **data)
+        figure = Figure(figsize=(4.5, 3.4), layout="constrained", facecolor="white")
+        _KINDS[kind](figure, **data)
+        for axes in figure.axes:
+            axes.set_axisbelow(True)
         stream = io.BytesIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Description": digest(kind, data)})
     return stream.getvalue()
 
 
 def bubbles(
-    axes: Axes,
+    figure: Figure,
     *,
     points: Sequence[Mapping[str, Any]],
     only_x: Mapping[str, float],
@@ -74,11 +74,14 @@ def bubbles(
     y: str,
 ) -> None:
     """Quality against time, its scale logarithmic. `points` have name, x, y, parameters (None: a small square) and
-    quoted; `only_x` are names of which only the time is known, marked below."""
+    quoted; `only_x` are names of which only the time is known, marked in a strip below."""
+    axes, strip = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    axes.grid(**_GRID)
     axes.set_xscale("log")
-    names = [point["name"] for point in points if not point["quoted"]] + list(only_x)
-    colours = _colours(names)
-    for point in points:
+    colours = _colours([point["name"] for point in points if not point["quoted"]] + list(only_x))
+    spread = max(point["y"] for point in points) - min(point["y"] for point in points)
+    above = None
+    for point in sorted(points, key=lambda point: -float(point["y"])):
         colour = _QUOTED if point["quoted"] else colours[point["name"]]
         size = 26.0 if point["parameters"] is None else 14 + 11 * point["parameters"] / 1e6
         marker = "s" if point["parameters"] is None else "o"
@@ -86,24 +89,29 @@ def bubbles(
         axes.scatter([point["x"]], [point["y"]], s=size, marker=marker, facecolor=face, edgecolor=colour, alpha=0.8)
         label = point["name"] + (", quoted" if point["quoted"] else "")
         weight = "bold" if point["name"] == OWN else "normal"
-        offset = (4 + size**0.5 / 2, 3)
-        axes.annotate(
-            label, (point["x"], point["y"]), offset, textcoords="offset points", color=colour, weight=weight
-        )
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-    for rank, (name, time) in enumerate(sorted(only_x.items(), key=lambda item: item[1])):
-        axes.axvline(time, 0, 0.03, color=colours[name], linewidth=2)
-        place = (time, 0.045 + 0.055 * (rank % 3))
-        transform = axes.get_xaxis_transform()
-        axes.text(*place, name, transform=transform, color=colours[name], ha="center", fontsize=7)
-    axes.margins(x=0.15)
-    axes.set_xlabel(x)
+        # Of two that lie closely above each other the lower one's name goes below it.
+        near = above is not None and above["y"] - point["y"] < 0.08 * spread and 0.3 < above["x"] / point["x"] < 3
+        offset = (4 + size**0.5 / 2, -10 if near else 3)
+        above = point
+        place = (point["x"], point["y"])
+        axes.annotate(label, place, offset, textcoords="offset points", color=colour, weight=weight, fontsize=8)
+    axes.margins(x=0.12, y=0.12)
     axes.set_ylabel(y)
+    for rank, (name, time) in enumerate(sorted(only_x.items(), key=lambda item: item[1])):
+        height = 0.1 + 0.3 * (rank % 3)
+        strip.plot([time], [height], "|", color=colours[name], markersize=8, markeredgewidth=2)
+        strip.annotate(name, (time, height), (3, -3), textcoords="offset points", color=colours[name], fontsize=7)
+    strip.set_ylim(-0.1, 0.95)
+    strip.set_yticks([])
+    strip.set_ylabel("latency\nonly", fontsize=7)
+    low, high = strip.get_xlim()
+    strip.set_xlim(low, high * 2.5)  # room for names
+    strip.xaxis.set_major_formatter("{x:g}")
+    strip.set_xlabel(x)
 
 
 def lines(
-    axes: Axes,
+    figure: Figure,
     *,
     series: Mapping[str, Sequence[Sequence[float]]],
     x: str,
@@ -112,9 +120,12 @@ def lines(
     quoted: Sequence[str] = (),
 ) -> None:
     """`series` of (x, y) by name over sides of images; `log`: both scales are logarithmic. `quoted` are dashed."""
+    axes = figure.add_subplot()
+    axes.grid(**_GRID)
     axes.set_xscale("log", base=2)
     if log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
     colours = _colours([name for name in series if name not in quoted]) | dict.fromkeys(quoted, _QUOTED)
     for name, points in series.items():
         horizontal, vertical = zip(*points, strict=True)
@@ -130,18 +141,20 @@ def lines(
     axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def bars(axes: Axes, *, values: Mapping[str, float], x: str, base: str | None = None) -> None:
+def bars(figure: Figure, *, values: Mapping[str, float], x: str, base: str | None = None) -> None:
     """Horizontal bars by name, the first on top; a line at the value of `base`."""
+    figure.set_size_inches(4.5, 0.8 + 0.3 * len(values))
+    axes = figure.add_subplot()
+    axes.grid(axis="x", **_GRID)
     names = list(values)
     colours = [_COLOUR if name == base else "#9aa3ae" for name in names]
     axes.barh(names[::-1], [values[name] for name in names[::-1]], color=colours[::-1], height=0.62)
     for place, name in enumerate(names[::-1]):
-        axes.annotate(f"{values[name]:.4g}", (values[name], place), (3, 0), textcoords="offset points", va="center")
+        axes.annotate(f"{values[name]:.3g}", (values[name], place), (3, 0), textcoords="offset points", va="center")
     if base is not None:
         axes.axvline(values[base], color=_COLOUR, linewidth=0.8)
     axes.margins(x=0.15)
     axes.set_xlabel(x)
-    axes.grid(visible=False, axis="y")
 
 
 _KINDS: dict[str, Callable[..., None]] = {"bubbles": bubbles, "lines": lines, "bars": bars}

@@ -577,15 +577,17 @@ def _table1(quality: dict[str, Any], latency: dict[str, Any] | None) -> Table:
                 line += [f"{row['ms']:.1f}", f"{row['ms'] / own:.1f}"]
                 lines.append([*line, _millions(printed["parameters"][row["method"]])])
     holes = " and ".join(dict.fromkeys(_holes(run["masks"]["name"]) for run in runs.values()))
-    notes = [
-        f"Means over n photographs with holes of {holes}. *Quoted* rows are the paper's: {printed['data']}, timed on "
-        f"{printed['device']}; other photographs and another machine, so compare ratios only."
-    ]
+    notes = [f"Means over n photographs with holes: {holes}."]
+    if any(row["size"] in runs for row in printed["table1"]):
+        notes[0] += (
+            f" *Quoted* rows are the paper's: {printed['data']}, timed on {printed['device']}; other photographs "
+            "and another machine, so compare ratios only."
+        )
     if latency:
         square = latency["rows"][0]
         notes.append(
             f"Times are those of Table 3: square images of that side, hole {square['hole']:.0%}, "
-            f"{square['threads']} threads. *Latency only*: no weights at hand, so its pictures would mean nothing."
+            f"threads: {square['threads']}. *Latency only*: no weights at hand, so its pictures would mean nothing."
         )
         if any(row["noisy"] for row in rows.values()):
             notes.append(_NOISY)
@@ -625,7 +627,7 @@ def _table3(latency: dict[str, Any]) -> Table:
             line.append(f"{time['median_ms']:.1f} ({time['ratio']:.1f})" if time else "-")
         lines.append(line)
     hole, threads = rows[0]["hole"], rows[0]["threads"]
-    about = f"Medians in ms, in brackets multiples of rethined's; hole {hole:.0%}, {threads} threads."
+    about = f"Medians in ms, in brackets multiples of rethined's; hole {hole:.0%}; threads: {threads}."
     empty = "A dash: it would take minutes, or more memory than 16 GiB."
     busy = [_NOISY] if any(row["noisy"] for row in rows) else []
     load = latency.get("load_average")
