@@ -29,6 +29,11 @@ from rethined.image import write_atomic
 
 _BLOCK = re.compile(r"(<!-- bench:(?P<name>[\w.-]+) -->\n)(?P<table>.*?)(<!-- /bench -->)", re.DOTALL)
 _START = re.compile(r"<!-- bench:[\w.-]+ -->")
+PAPER_BLOCKS = frozenset(
+    ["claims", "figure1", "figure3", "figure5"]
+    + [f"table{number}{plot}" for number in range(1, 6) for plot in ("", ".plot")]
+)
+"""Blocks of the paper's tables and figures, whether they have been measured or not."""
 FIGURE1_SIZES = (2048, 1024, 512, 4096)
 """Pixels on the long side; Figure 1 shows the first for which there are quality and latency."""
 
@@ -163,7 +168,7 @@ def overview(result: dict[str, Any]) -> str:
 
 
 def fill(text: str, rendered: dict[str, str]) -> str:
-    """`text` with every marked block replaced by its table.
+    """`text` with every marked block replaced by its table; the paper's that are not measured yet are empty.
 
     Raises:
         InputError: a marker names no table, or is not closed.
@@ -173,9 +178,9 @@ def fill(text: str, rendered: dict[str, str]) -> str:
 
     def replace(match: re.Match[str]) -> str:
         name = match["name"]
-        if name not in rendered:
+        if name not in rendered and name not in PAPER_BLOCKS:
             raise InputError(f"no result for `<!-- bench:{name} -->`; there are: {', '.join(rendered) or 'none'}")
-        return f"{match[1]}{rendered[name]}{match[4]}"
+        return f"{match[1]}{rendered.get(name, '')}{match[4]}"
 
     return _BLOCK.sub(replace, text)
 
@@ -196,7 +201,7 @@ def update(files: Sequence[Path], results: Path, *, check: bool = False) -> list
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
         after = fill(before, {name: block.markdown(path.parent) for name, block in found.items()})
-        shown = [block for name in names(before) if isinstance(block := found[name], Plot)]
+        shown = [block for name in names(before) if isinstance(block := found.get(name), Plot)]
         for plot in {plot.file: plot for plot in shown if not plot.is_drawn()}.values():
             changed.append(plot.file)
             if not check:
