@@ -17,7 +17,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from rethined.bench import ablation, latency, paper, plots, report
+from rethined.bench import ablation, blocks, latency, paper, paper_tables, plots, report
 from rethined.bench.cases import read_cases
 from rethined.bench.cli import register
 from rethined.errors import InputError
@@ -240,7 +240,7 @@ def test_claims_are_ratios_of_this_machine(tmp_path: Path, results: Path) -> Non
         row["peers"] |= {"migan": {"median_ms": 70.0, "ratio": 7.0}, "coordfill": {"median_ms": 9.0, "ratio": 0.9}}
     times["methods"] |= {"migan": {"parameters": 6e6}, "coordfill": {"parameters": 2.5e7}}
     times["methods"]["rethined"]["parameters"] = 1e7
-    block = report._claims(times)
+    block = paper_tables._claims(times)
     assert [line[1:] for line in block.lines] == [
         ["migan", "7.0x", "7.0x"],
         ["coordfill", "0.9x", "0.9x"],  # where a peer is better it says so
@@ -261,7 +261,7 @@ def test_table2_is_rendered_from_device_results(tmp_path: Path) -> None:
         ["Test", "b", "int8", "512", "-", "-", "-", "-", "-"],
     ]
     plot = report.blocks(tmp_path)["table2.plot"]
-    assert isinstance(plot, report.Plot)
+    assert isinstance(plot, blocks.Plot)
     assert plot.data["values"] == {"a, fp16": 12.34}
 
 
@@ -301,7 +301,7 @@ def test_documents_get_tables_and_plots_once(results: Path, tmp_path: Path) -> N
 
 def _data(results: Path) -> dict[str, Any]:
     block = report.blocks(results)["table3.plot"]
-    assert isinstance(block, report.Plot)
+    assert isinstance(block, blocks.Plot)
     return block.data
 
 
@@ -346,7 +346,7 @@ def test_plots_show_what_they_are_given(kind: str, data: dict[str, Any], texts: 
 
 
 def test_the_quoted_numbers_are_those_of_the_paper() -> None:
-    printed = report.printed_numbers()
+    printed = paper_tables.printed_numbers()
     assert len(printed["table1"]) == 9
     own = [row["ms"] for row in printed["table1"] if row["method"] == "RETHINED"]
     assert own == [17.59, 34.33, 39.43]

@@ -10,8 +10,9 @@ from html import escape
 from importlib import resources
 from typing import Any
 
+from rethined.bench.blocks import Plot, Table
 from rethined.bench.cases import Case, Panel, Shown, shown
-from rethined.bench.report import Plot, Section, Table
+from rethined.bench.report import Section
 from rethined.bench.schema import COLUMNS, DEFINITIONS, REFERENCE, cell, columns_of
 
 CASE_COLUMNS = ("lpips_hole", "l1_hole", "psnr_hole", "ssim_hole")

@@ -43,8 +43,8 @@ TIMED = ("telea", "navier_stokes", "patchmatch", REFERENCE, *peers.PEERS)
 """Methods timed in turn with the engine; `lama_512`, which is `lama` at 512 and a resize, is left out."""
 LARGEST = {"patchmatch": 1024, "lama": 1024, "migan_full": 2048, "authors": 2048}
 """Sides beyond which a method takes minutes, or more memory than 16 GiB."""
-FIGURE5_SIDE = 2 * SIDE
-"""Of the crop at the largest resolution, which is shown at half size."""
+FIGURE5_SIDE = 3 * SIDE
+"""Of the crop at the largest resolution, which is shown at a third of its size."""
 
 
 @dataclass(frozen=True)
