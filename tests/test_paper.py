@@ -370,6 +370,21 @@ def test_command_line(results: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "b.html").exists()
 
 
+def test_pictures_of_a_comparison_are_on_the_page(tmp_path: Path) -> None:
+    app = typer.Typer()
+    register(app)
+    out, pictures = tmp_path / "out", tmp_path / "elsewhere" / "pictures"
+    command = ["bench", "quality", str(PHOTOS), "--methods", "telea,copy_reference", "--sizes", "128", "--limit", "2"]
+    done = CliRunner().invoke(app, [*command, "--out", str(out), "--pictures", str(pictures), "--threads", "1"])
+    assert done.exit_code == 0, done.output
+    ((title, cases),) = report.galleries(out)
+    assert title == "quality--strokes-10-20--128"
+    assert {case.photo for case in cases} == {"city.jpg", "piazza.jpg"}
+    first, second = (case.values["copy_reference"]["lpips_hole"] for case in cases)
+    assert first > second  # the worst first
+    assert [panel.label for panel in cases[0].panels] == ["masked", "telea", "copy_reference", "original"]
+
+
 def test_every_choice_is_another_recipe() -> None:
     for name, changes in ablation.TRAINED.items():
         recipe = ablation._changed(CPU_RECIPE, changes)

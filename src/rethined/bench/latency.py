@@ -60,8 +60,9 @@ def run_latency(
     Times are milliseconds of one call. Engine, copy and (up to 2048) Telea radius 3 alternate, so that
     whatever else the machine does falls on all of them: keep the ratios. Peak memory is that of a fresh
     process filling one image. With `profile`, medians of `engine.profile(image, mask)` by stage are added.
-    The methods of `field` take their turns too: `peers` of each row, and their `ratio` to the engine. Once a
-    contender's timed calls of one size add up to `seconds`, it makes no more of them, beyond LEAST.
+    The methods of `field` follow one by one, each in turn with the engine: `peers` of each row, with their `ratio`
+    to what the engine took meanwhile, `engine_ms`. Once a contender's timed calls of one size add up to `seconds`,
+    it makes no more of them, beyond LEAST.
 
     Raises:
         InputError: no runs asked for.
@@ -77,14 +78,12 @@ def run_latency(
     with tempfile.TemporaryDirectory() as exports:
         for size, hole in itertools.product(sizes, holes):
             image, mask = scene(size, hole)
-            others = field.ready(size, mask, threads, Path(exports)) if field else {}
             contenders: dict[str, Callable[[], object]] = {
                 "engine": partial(engine, image, mask),
                 "copy": partial(np.copy, image),
             }
             if size in TELEA_SIZES:
                 contenders["telea"] = partial(baselines.telea_full, image, mask)
-            contenders |= {f"peer {name}": partial(one.fill, image, mask) for name, one in others.items()}
             row: dict[str, Any] = {
                 "height": size,
                 "width": size,
@@ -93,18 +92,23 @@ def run_latency(
             }
             row |= alternate(contenders, runs=runs, warmup=warmup, seconds=seconds)
             for other in ("copy", "telea"):
-                if other in row:
+                if other in contenders:
                     row[f"ratio_{other}"] = row["engine"]["median_ms"] / row[other]["median_ms"]
             row["peak_mib"] = peak_memory(weights, size, hole, threads)
-            known = {name: (one.macs, one.spec) for name, one in others.items()}
-            # A large network and the process that measures it might not fit into memory together.
-            contenders.clear()
-            others.clear()
-            for name, (macs, spec) in known.items():
-                times = row.pop(f"peer {name}")
-                times["ratio"] = times["median_ms"] / row["engine"]["median_ms"]
-                times["macs"] = macs
+            for name, peer in field.ready(size, mask, threads, Path(exports)) if field else ():
+                pair: dict[str, Callable[[], object]] = {
+                    "engine": contenders["engine"],
+                    "peer": partial(peer.fill, image, mask),
+                }
+                measured = alternate(pair, runs=runs, warmup=warmup, seconds=seconds)
+                times = measured["peer"]
+                times["ratio"] = times["median_ms"] / measured["engine"]["median_ms"]
+                times["engine_ms"] = measured["engine"]["median_ms"]
+                times["macs"], spec = peer.macs, peer.spec
+                # A large network and the process that measures it might not fit into memory together.
+                del pair, peer
                 times["peak_mib"] = peak_memory(weights, size, hole, threads, spec)
+                row["noisy"] = row["noisy"] or measured["noisy"]
                 row.setdefault("peers", {})[name] = times
             if profile:
                 stages = [engine.profile(image, mask) for _ in range(runs)]

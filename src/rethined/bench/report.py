@@ -193,8 +193,8 @@ _SECTIONS = (
     ("Table 2: runtimes and precisions on this device", "", ("table2", "table2.plot")),
     (
         "Table 3: latency by resolution",
-        "Median milliseconds from array to array, uint8 in and out, in turn with the engine in one process, with the "
-        "same arrays and threads; in brackets as a multiple of the engine's.",
+        "Median milliseconds from array to array, uint8 in and out, each in turn with the engine in one process, "
+        "with the same arrays and threads; in brackets as a multiple of what the engine took meanwhile.",
         ("table3", "table3.plot", "peers"),
     ),
     ("Table 4: patch size", "", ("table4", "table4.plot")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,14 @@ class Field:
             "weights": "random" if file is None else provenance.sha256(file),
         }
 
-    def ready(self, size: int, mask: peers.Mask, threads: int, folder: Path) -> dict[str, Contender]:
-        """The methods for square images of `size` pixels; networks are exported to `folder`, once for every shape."""
-        names = [name for name in self.all_names() if size <= self.largest.get(name, size)]
-        return {name: self._ready(name, size, mask, threads, folder) for name in names}
+    def ready(self, size: int, mask: peers.Mask, threads: int, folder: Path) -> Iterator[tuple[str, Contender]]:
+        """The methods for square images of `size` pixels, each made when its turn comes: memory might not hold all.
+
+        Networks are exported to `folder`, once for every shape.
+        """
+        for name in self.all_names():
+            if size <= self.largest.get(name, size):
+                yield name, self._ready(name, size, mask, threads, folder)
 
     def _ready(self, name: str, size: int, mask: peers.Mask, threads: int, folder: Path) -> Contender:
         macs = None
