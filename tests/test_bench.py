@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -383,6 +384,21 @@ def test_calls_alternate() -> None:
     result = latency.alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, runs=2, warmup=1)
     assert calls == ["a", "b", "a", "b", "a", "b"]
     assert set(result) == {"a", "b", "busy_elsewhere", "noisy"}
+
+
+def test_a_slow_contender_makes_the_least_calls() -> None:
+    calls: list[str] = []
+
+    def slow() -> None:
+        calls.append("slow")
+        time.sleep(0.02)
+
+    contenders: dict[str, Callable[[], object]] = {"quick": lambda: calls.append("quick"), "slow": slow}
+    result = latency.alternate(contenders, runs=latency.LEAST + 3, warmup=4, seconds=0.01)
+    assert result["quick"]["n"] == latency.LEAST + 3
+    assert result["slow"]["n"] == latency.LEAST
+    assert calls.count("slow") == 1 + latency.LEAST  # of its warm-up one
+    assert calls[5:7] == ["quick", "slow"]
 
 
 def test_scene_has_the_hole_asked_for() -> None:
