@@ -128,7 +128,10 @@ def test_trainings_are_shared_by_tables_4_and_5(tmp_path: Path, monkeypatch: pyt
     assert len(asked) == 1
     rows = {part: [row["name"] for row in read(tmp_path / "out", part)["rows"]] for part in paper.TRAINED}
     both = ["before training", "as released"]
-    assert rows["table4"] == [*both, "patch size 16 (Table 4)", "patch size 32 (Table 4)"]
+    assert rows["table4"] == [
+        *both,
+        *(f"attention over all pairs, patch size {side} (Table 4)" for side in (8, 16, 32)),
+    ]
     assert rows["table5"][:2] == both
     assert len(rows["table5"]) == 5
     assert all("(Table 5)" in name for name in rows["table5"][2:])
@@ -176,7 +179,7 @@ def test_ablations_load_photographs_once(pictures: Path, tmp_path: Path, monkeyp
         return load_folder(folder, 128)[:1]
 
     monkeypatch.setattr(ablation, "load_folder", load)
-    choices = {name: ablation.TRAINED[name] for name in (ablation.BASE, "patch size 16 (Table 4)")}
+    choices = {name: ablation.TRAINED[name] for name in (ablation.BASE, "attention over all pairs, patch size 16 (Table 4)")}
     result = ablation.run_trained(pictures, pictures, choices, steps=1, batch_size=2, crop=64)
     assert loaded == [pictures, pictures]
     assert [row["name"] for row in result["rows"]] == ["before training", *choices]

@@ -24,8 +24,9 @@ PHOTOGRAPHS = 8
 BASE = "as released"
 TRAINED: dict[str, dict[str, Any]] = {
     BASE: {},
-    "patch size 16 (Table 4)": {"patch_size": 16},
-    "patch size 32 (Table 4)": {"patch_size": 32},
+    "attention over all pairs, patch size 8 (Table 4)": {"search": False},
+    "attention over all pairs, patch size 16 (Table 4)": {"search": False, "patch_size": 16},
+    "attention over all pairs, patch size 32 (Table 4)": {"search": False, "patch_size": 32},
     "no feature conditioning (Table 5)": {"feature_conditioning": False},
     "key width 8 (Table 5)": {"key_dim": 8},
     "key width 64 (Table 5)": {"key_dim": 64},
