@@ -179,7 +179,9 @@ def test_ablations_load_photographs_once(pictures: Path, tmp_path: Path, monkeyp
         return load_folder(folder, 128)[:1]
 
     monkeypatch.setattr(ablation, "load_folder", load)
-    choices = {name: ablation.TRAINED[name] for name in (ablation.BASE, "attention over all pairs, patch size 16 (Table 4)")}
+    choices = {
+        name: ablation.TRAINED[name] for name in (ablation.BASE, "attention over all pairs, patch size 16 (Table 4)")
+    }
     result = ablation.run_trained(pictures, pictures, choices, steps=1, batch_size=2, crop=64)
     assert loaded == [pictures, pictures]
     assert [row["name"] for row in result["rows"]] == ["before training", *choices]

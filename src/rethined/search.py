@@ -46,9 +46,9 @@ AFFINITY = 5
 """What the product of query and key counts, in sixteenths of all that is compared."""
 LEAST_AFFINITY = 6
 """What it counts beside that: deep in holes, little else is certain."""
-SEAM = 250
-"""What it costs that one of the four neighbours does not go on with the same source, in units of UNIT^2 of affinity: it
-keeps what is copied whole, where no surroundings say more. Without it wide holes become mosaics of one small tile."""
+SEAM = 100
+"""What it costs that one of the four neighbours does not go on with the same source, in units of UNIT^2 of affinity.
+It keeps what is copied whole where surroundings say little; without it wide holes become mosaics of small tiles."""
 LEVELS = 3
 """Sizes at which holes are filled, each half of the one before."""
 ROUNDS = 4
