@@ -272,7 +272,9 @@ def ablation(
 def report(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Markdown files with markers.", show_default="README, model card and docs/paper.md"),
+        typer.Argument(
+            help="Markdown files with markers.", show_default="README, model card, docs/paper.md and docs/engine.md"
+        ),
     ] = None,
     results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
     check: Annotated[bool, typer.Option(help="Write nothing; fail when a table is out of date.")] = False,
@@ -280,7 +282,7 @@ def report(
     """Render the tables between `<!-- bench:NAME -->` and `<!-- /bench -->`."""
     from rethined.bench import report as task
 
-    documents = (Path("README.md"), Path("MODEL_CARD.md"), Path("docs/paper.md"))
+    documents = (Path("README.md"), Path("MODEL_CARD.md"), Path("docs/paper.md"), Path("docs/engine.md"))
     targets = files or [path for path in documents if path.is_file()]
     if not targets:
         raise InputError("no README.md or MODEL_CARD.md here; name the Markdown files to fill")

@@ -3,7 +3,8 @@
 `<!-- bench:NAME -->` and `<!-- /bench -->` enclose a table. NAME is the stem of a result file: all columns of
 that one. `STEM.overview` is its LPIPS in the hole alone, one line per run; `STEM.pictures` the pictures of the
 worst cases of an evaluation, with links from the folder that holds the folder of results. `latency` and
-`quality` are every result of that kind, the latter as overview, and `peers` the latencies in which peers took part.
+`quality` are every result of that kind, the latter as overview, `latency.stages` where the time goes, and `peers` the
+latencies in which peers took part.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ def tables(results: Path) -> dict[str, str]:
         rendered["quality"] = _overview(quality)
     if latency:
         rendered["latency"] = _latency(latency)
+    profiled = [row for result in latency for row in result["rows"] if "stages_ms" in row]
+    if profiled:
+        rendered["latency.stages"] = _stages(profiled)
     with_peers = [result for result in latency if "methods" in result]
     if with_peers:
         rendered["peers"] = _peers(with_peers)
@@ -168,6 +172,16 @@ def _latency(results: Sequence[dict[str, Any]]) -> str:
             line += [_number(row.get("ratio_telea"), 2), _number(row["ratio_copy"], 1)]
             lines.append([*line, _number(row["peak_mib"], 0)])
     return _table(head, lines) + ("\n\\* other programs were running.\n" if noisy else "")
+
+
+def _stages(rows: Sequence[dict[str, Any]]) -> str:
+    """Milliseconds of each stage by size and hole."""
+    names = list(rows[0]["stages_ms"])
+    lines = []
+    for row in rows:
+        stages = [_number(row["stages_ms"].get(name), 1) for name in names]
+        lines.append([f"{row['width']}x{row['height']}", f"{row['hole']:.0%}", str(row["threads"]), *stages])
+    return _table(["image", "hole", "threads", *(f"{name}, ms" for name in names)], lines)
 
 
 def _stream(result: dict[str, Any]) -> str:
