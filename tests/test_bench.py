@@ -451,7 +451,7 @@ LATENCY: dict[str, Any] = {
     "weights": {"rethined": "e" * 64},
     "rows": [
         {"height": 4096, "width": 4096, "hole": 0.1, "threads": 2, "engine": TIMES, "copy": TIMES}
-        | {"ratio_copy": 12.0, "peak_mib": 512.4, "noisy": True}
+        | {"ratio_copy": 12.0, "peak_mib": 512.4, "noisy": True, "stages_ms": {"copy": 0.04, "core": 9.96}}
     ],
     **ORIGIN,
 }
@@ -472,7 +472,7 @@ def test_report_renders_tables(results: Path) -> None:
     evaluated = ["eval--tiny", "eval--tiny.overview", "eval--tiny.pictures"]
     assert sorted(rendered) == [
         *evaluated,
-        *("latency", "latency--tiny", "quality", "quality--tiny", "quality--tiny.overview"),
+        *("latency", "latency--tiny", "latency.stages", "quality", "quality--tiny", "quality--tiny.overview"),
     ]
     assert rendered["quality"] == (
         "| long side | holes | photographs | copy_reference | rethined (b) |\n"
@@ -490,6 +490,11 @@ def test_report_renders_tables(results: Path) -> None:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
         "| Test CPU | 2 | 4096x4096 | 10% | 33.3* | 1.0 | 30.0 | - | 12.0 | 512 |\n"
         "\n\\* other programs were running.\n"
+    )
+    assert rendered["latency.stages"] == (
+        "| image | hole | threads | copy, ms | core, ms |\n"
+        "| --- | --- | --- | --- | --- |\n"
+        "| 4096x4096 | 10% | 2 | 0.0 | 10.0 |\n"
     )
     table, origin = rendered["quality--tiny"].split("\n\n")
     head, _, _, ours = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())

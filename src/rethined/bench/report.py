@@ -2,8 +2,8 @@
 
 `<!-- bench:NAME -->` and `<!-- /bench -->` enclose a block. NAME is the stem of a result file: all columns of
 that one. `STEM.overview` is its LPIPS in the hole alone, one line per run; `STEM.pictures` the pictures of the
-worst cases of an evaluation. `latency` and `quality` are every result of that kind, the latter as overview, and
-`peers` the latencies in which peers took part. `table1` to `table5`, `figure1`, `figure3` and `figure5` are the
+worst cases of an evaluation. `latency` and `quality` are every result of that kind, the latter as overview,
+`latency.stages` where the time goes, and `peers` the latencies in which peers took part. `table1` to `table5`, `figure1`, `figure3` and `figure5` are the
 paper's, `table1.plot` to `table5.plot` the plots of the tables, `table1.measures` all columns of that one, and
 `claims` what the paper says of other methods.
 """
@@ -71,6 +71,9 @@ def blocks(results: Path) -> dict[str, Block]:
     alone = [result for result in latency if "methods" not in result]
     if alone:
         rendered["latency"] = _latency(alone)
+    profiled = [row for result in alone for row in result["rows"] if "stages_ms" in row]
+    if profiled:
+        rendered["latency.stages"] = _stages(profiled)
     with_peers = [result for result in latency if "methods" in result]
     if with_peers:
         rendered["peers"] = _peers(with_peers)
@@ -275,6 +278,16 @@ def _latency(results: Sequence[dict[str, Any]]) -> Table:
             line += [number(row.get("ratio_telea"), 2), number(row["ratio_copy"], 1)]
             lines.append([*line, number(row["peak_mib"], 0)])
     return Table(head, lines, [NOISY] if noisy else [])
+
+
+def _stages(rows: Sequence[dict[str, Any]]) -> Table:
+    """Milliseconds of each stage by size and hole."""
+    names = list(rows[0]["stages_ms"])
+    lines = []
+    for row in rows:
+        stages = [number(row["stages_ms"].get(name), 1) for name in names]
+        lines.append([f"{row['width']}x{row['height']}", f"{row['hole']:.0%}", str(row["threads"]), *stages])
+    return Table(["image", "hole", "threads", *(f"{name}, ms" for name in names)], lines)
 
 
 def _stream(result: dict[str, Any]) -> Table:
