@@ -18,10 +18,12 @@ class CoreOutput(NamedTuple):
 
     low: NDArray[np.float32]
     """(1, 3, h / band, w / band) in [0, 1], give or take: what is not copied. Known cells are their true means."""
-    source: NDArray[np.int32]
-    """(N, k): for every patch, in reading order, the patches it copies."""
-    weight: NDArray[np.float32]
-    """(N, k): their weights, which sum to 1, or to 0 where no patch is known."""
+    first: NDArray[Any]
+    """With `ModelConfig.search` the queries (1, D, h / P, w / P), float32, of unit length. Without, the sources (N, k),
+    int32: for every patch, in reading order, the patches it copies."""
+    second: NDArray[np.float32]
+    """With `search` the keys (1, D, h / P, w / P). Without, the weights (N, k) of the sources, which sum to 1, or to 0
+    where no patch is known."""
 
 
 class Backend(Protocol):
@@ -89,10 +91,9 @@ class OnnxBackend:
     ) -> CoreOutput:
         feeds = {"image": image, "mask": mask} | ({} if detail is None else {"detail": detail})
         try:
-            low, source, weight = self._session.run(None, feeds)
+            return CoreOutput(*self._session.run(None, feeds))
         except RuntimeError as error:
             raise BackendError(f"ONNX Runtime could not run the model: {str(error).splitlines()[0]}") from error
-        return CoreOutput(low, source, weight)
 
     def describe(self) -> dict[str, Any]:
         return dict(self._facts)

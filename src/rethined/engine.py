@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from rethined.backends import Backend, OnnxBackend
+from rethined import search
+from rethined.backends import Backend, CoreOutput, OnnxBackend
 from rethined.config import ModelConfig
 from rethined.errors import InputError, RethinedWarning
-from rethined.upscale import Upscaler, contributions
+from rethined.upscale import Upscaler, contributions, low_correction
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
 Image = NDArray[np.uint8 | np.uint16]
 Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
 
 LOW_RESOLUTION = 512
 """The low-resolution grid holds about this many pixels squared, whatever the photo's shape."""
@@ -48,6 +50,17 @@ def plan(height: int, width: int, stride: int) -> Plan:
         if h * w <= budget or min(h, w) == stride:
             return Plan(scale, h, w)
         scale += 1
+
+
+class Copies(NamedTuple):
+    """What `Upscaler.fill` needs."""
+
+    heard: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
+    """From `contributions`."""
+    correction: Floats
+    """(h / band, w / band, 3): what copied pixels lack of the low band."""
+    side: int
+    """Of what is copied at a time, in low-resolution pixels."""
 
 
 class Engine:
@@ -162,23 +175,60 @@ class Engine:
         mask = np.ascontiguousarray(mask)
         small, holes, detail = self._upscaler.shrink(result, mask, scale, (h, w), side)
         lap("shrink")
-        low, source, weight = self._backend.run(small, holes, detail if config.detail else None)
+        core = self._backend.run(small, holes, detail if config.detail else None)
         lap("core")
-        strips = holes.reshape(h // side, side, w).max(1)  # whole rows first: ten times as fast as both axes at once
-        corrupted = strips.reshape(-1, side).max(1) > 0
-        if corrupted.all():
+        match = self._searched if config.search else self._attended
+        copies = match(small, holes, core)
+        if copies is None:
             warnings.warn(
                 "no part of the photo is known well enough to copy from; the fill is a smooth guess",
                 RethinedWarning,
                 stacklevel=3,
             )
-        heard = contributions(source, weight, corrupted, w // side, config.overlap)
-        lap("sources")
+            copies = _nothing(core.low[0], config.band)
+        lap("match")
         self._upscaler.fill(
-            result, mask, low[0], heard, patch_size=side, band=config.band, scale=scale, overlap=config.overlap
+            result,
+            mask,
+            copies.correction,
+            copies.heard,
+            side=scale * copies.side,
+            scale=scale * config.band,
+            overlap=config.overlap,
         )
         lap("upscale")
         return result
+
+
+    def _searched(self, small: Floats, holes: Floats, core: CoreOutput) -> Copies | None:
+        """3.3 by `search.find`: hole cells copy cells."""
+        sources = search.find(small[0], holes[0, 0], core.low[0], core.first[0], core.second[0], self._upscaler.spread)
+        if sources is None:
+            return None
+        count, columns = sources.depth.size, sources.depth.shape[1]
+        source, hole = np.arange(count, dtype=np.int32), np.zeros(count, np.bool_)
+        source[sources.cells], hole[sources.cells] = sources.source, True
+        heard = contributions(source[:, None], np.ones((count, 1), np.float32), hole, columns, self.config.overlap)
+        return Copies(heard, search.correction(core.low[0], sources), search.CELL)
+
+    def _attended(self, small: Floats, holes: Floats, core: CoreOutput) -> Copies | None:
+        """3.3 by attention over all pairs, which the core has computed: corrupted patches copy patches."""
+        side = self.config.patch_size
+        h, w = holes.shape[2:]
+        strips = holes.reshape(h // side, side, w).max(1)  # whole rows first: ten times as fast as both axes at once
+        corrupted = strips.reshape(-1, side).max(1) > 0
+        if corrupted.all():
+            return None
+        heard = contributions(core.first, core.second, corrupted, w // side, self.config.overlap)
+        low = np.ascontiguousarray(core.low[0].transpose(1, 2, 0))
+        return Copies(heard, low_correction(low, heard, side // self.config.band), side)
+
+
+def _nothing(low: Floats, band: int) -> Copies:
+    """The low band alone: every cell is told to copy nothing."""
+    cells = np.arange(low.shape[1] * low.shape[2])
+    heard = cells, np.zeros((len(cells), 1, 1), np.int32), np.zeros((len(cells), 1, 1), np.float32)
+    return Copies(heard, np.ascontiguousarray(low.transpose(1, 2, 0)), band)
 
 
 def inpaint(image: Any, mask: Any) -> Any:

@@ -17,6 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rethined import plain
+from rethined.compiled import compiled
+
+
+SHARED = 64
+"""Parts of work that are worth waking other threads for."""
 
 
 def ramps(side: int, overlap: bool) -> NDArray[np.float32]:
@@ -96,19 +101,7 @@ def low_correction(
     return np.ascontiguousarray(correction.reshape(blocks.shape).swapaxes(1, 2).reshape(h, w, 3))
 
 
-def _compiled(function: Any) -> Any:
-    """`numba.njit`, cached on disk where any folder for it can be written; None where numba is not installed."""
-    try:
-        import numba
-    except ImportError:
-        return None
-    try:
-        return numba.njit(cache=True, nogil=True, fastmath={"contract"})(function)
-    except RuntimeError:  # no such folder: compile anew in every process
-        return numba.njit(nogil=True, fastmath={"contract"})(function)
-
-
-@_compiled
+@compiled("contract")
 def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, scale, columns, peak):  # type: ignore[no-untyped-def]
     """Write the hole pixels of the patches `rows` of `target` (H, W * 3), reading sources from `target` itself.
 
@@ -232,7 +225,7 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
                                 line[3 * x + c] = value
 
 
-@_compiled
+@compiled("contract")
 def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain):  # type: ignore[no-untyped-def]
     """Low-resolution rows `first` to `last` of an image (H, W * 3) and mask (H, W), into (3, h, w) and (h, w).
 
@@ -332,9 +325,9 @@ class Upscaler:
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._kept = threading.local()
 
-    def _spread(self, work: Any, count: int) -> None:
+    def spread(self, work: Any, count: int) -> None:
         """Call work(first, last) on consecutive parts of range(count)."""
-        if self._pool is None or count < 2 * self._threads:
+        if self._pool is None or count < SHARED:
             work(0, count)
             return
         edges = np.linspace(0, count, 4 * self._threads + 1).astype(int)
@@ -357,7 +350,7 @@ class Upscaler:
         flat, bits = image.reshape(height, width * 3), mask.view(np.uint8)
         gain = np.float32(1 / (scale * scale * np.iinfo(image.dtype).max))
         rows = min(h, -(-height // scale))
-        self._spread(lambda a, b: _shrink(flat, bits, scale, patch_size, small, holes, energy, a, b, gain), rows)
+        self.spread(lambda a, b: _shrink(flat, bits, scale, patch_size, small, holes, energy, a, b, gain), rows)
         detail = np.sqrt(energy.reshape(6, h // patch_size, patch_size, -1).sum(2) / np.float32(patch_size**2))
         return Small(small[None], holes[None, None], detail[None])
 
@@ -377,31 +370,31 @@ class Upscaler:
         self,
         target: NDArray[Any],
         mask: NDArray[np.bool_],
-        low: NDArray[np.float32],
+        correction: NDArray[np.float32],
         heard: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
         *,
-        patch_size: int,
-        band: int,
+        side: int,
         scale: int,
         overlap: bool,
     ) -> None:
         """3.4: write the holes of `target` (H, W, 3), C-contiguous, in place; every other pixel stays.
 
-        `low` (3, h / band, w / band) in [0, 1] from the core; `heard` from `contributions`.
+        `correction` (h, w, 3), of white 1, is what copied pixels lack, on a grid of `scale` pixels; `heard` from
+        `contributions`, of patches of `side` pixels.
         """
         height, width = mask.shape
-        side = patch_size // band
         peak = np.float32(np.iinfo(target.dtype).max)
-        correction = low_correction(np.ascontiguousarray(low.transpose(1, 2, 0)), heard, side) * peak
+        correction = correction * peak
         h, w = correction.shape[:2]
         rows, index, weight = heard
-        vertical = ramps(patch_size * scale, overlap)
+        columns = w * scale // side
+        vertical = ramps(side, overlap)
         flat, flat_correction = target.reshape(height, width * 3), correction.reshape(h, w * 3)
         horizontal = np.repeat(vertical, 3, axis=1)
         if _fill is None:
-            plain.fill(target, mask, heard, vertical, correction, scale * band, w // side)
+            plain.fill(target, mask, heard, vertical, correction, scale, columns)
             return
-        self._spread(
+        self.spread(
             lambda a, b: _fill(
                 flat,
                 mask,
@@ -411,8 +404,8 @@ class Upscaler:
                 vertical,
                 horizontal,
                 flat_correction,
-                scale * band,
-                w // side,
+                scale,
+                columns,
                 peak,
             ),
             len(rows),
