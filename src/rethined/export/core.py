@@ -102,11 +102,14 @@ def _from_onnx(path: Path | None) -> tuple[Rethined, dict[str, str]]:
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     model = Rethined(ModelConfig.from_json(metadata.get("rethined.config", ""))).fused_copy()
     state = model.state_dict()
-    for tensor in proto.graph.initializer:
-        key = tensor.name.removeprefix("model.")
-        if key in state:
-            state[key] = torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
-    found = {tensor.name.removeprefix("model.") for tensor in proto.graph.initializer}
+    tensors = {
+        tensor.name.removeprefix("model."): tensor
+        for tensor in proto.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT
+    }
+    found = state.keys() & tensors.keys()
+    for key in found:
+        state[key] = torch.from_numpy(onnx.numpy_helper.to_array(tensors[key]).copy())
     # The temperature scales all scores alike, so a core that returns queries and keys does without it.
     missing = state.keys() - found - ({"patch_match.temperature"} if model.config.search else set())
     if missing:

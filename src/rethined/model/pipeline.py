@@ -81,7 +81,7 @@ class Core(nn.Module):
         coarse, features = self.model.coarse(image, mask)
         if match.config.search:  # a number a patch, not a bool: not every runtime has those
             hole = F.max_pool2d(mask, match.config.patch_size)
-            return coarse, *match.embed(coarse, features, detail, hole.flatten(1))
+            return coarse, *match.embed(coarse, features, detail, hole)
         corrupted = corrupted_patches(mask, match.config.patch_size)
         attention = match.attend_rows(*match.scores(coarse, features, detail, corrupted), corrupted)
         low = match.low(coarse, mask, attention)
