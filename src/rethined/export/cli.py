@@ -59,7 +59,9 @@ def export(
             raise InputError(f"--dynamic is any size and --size is {size}; give one of them")
         if format in formats.FORMATS and not formats.FORMATS[format].any_size:
             able = [name for name, form in formats.FORMATS.items() if form.any_size]
-            raise InputError(f"{format} has fixed sizes only; give --size, or export {' or '.join(able)} for any size")
+            raise InputError(
+                f"{format} has fixed sizes only; give --size, or export {' or '.join(able)} for any size"
+            )
     difference, size_bytes = formats.export(
         format, weights, output, size=size, precision=precision, calibration=calibration, overwrite=overwrite
     )

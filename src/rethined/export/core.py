@@ -113,7 +113,9 @@ def _from_onnx(path: Path | None) -> tuple[Rethined, dict[str, str]]:
     # The temperature scales all scores alike, so a core that returns queries and keys does without it.
     missing = state.keys() - found - ({"patch_match.temperature"} if model.config.search else set())
     if missing:
-        raise WeightsError(f"{name} has no {min(missing)}; give a core that rethined exported in fp32, or safetensors")
+        raise WeightsError(
+            f"{name} has no {min(missing)}; give a core that rethined exported in fp32, or safetensors"
+        )
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -4,7 +4,7 @@ operator by operator, in PyTorch: that proves the program, not Apple's runtime."
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rethined.errors import BackendError
 from rethined.export.core import INPUTS, LICENCE, Arrays, Run, Size, facts, outputs, sample
 from rethined.export.onnx import quiet
 from rethined.model import Rethined
@@ -61,7 +60,9 @@ def convert(
         told = facts(model, metadata)
         package.author = "The rethined developers"
         package.license = LICENCE
-        package.short_description = "RETHINED, the low-resolution core: what to draw in a hole, and what resembles what"
+        package.short_description = (
+            "RETHINED, the low-resolution core: what to draw in a hole, and what resembles what"
+        )
         for name, text in json.loads(told["rethined.inputs"]).items():
             if name in INPUTS:
                 package.input_description[name] = text
@@ -72,15 +73,8 @@ def convert(
 
 
 def load(path: Path, threads: int) -> Run:
-    """The saved program, evaluated operator by operator with the types that it declares.
-
-    Raises:
-        BackendError: it holds an operator that is not in OPERATORS.
-    """
+    """The saved program, evaluated operator by operator with the types that it declares."""
     function = _function(path)
-    missing = operators(path) - OPERATORS.keys()
-    if missing:
-        raise BackendError(f"the Core ML program uses {', '.join(sorted(missing))}, which cannot be evaluated here")
 
     def run(inputs: Arrays) -> Arrays:
         values: dict[str, Any] = {}
@@ -142,7 +136,9 @@ def _padding(given: dict[str, Any]) -> list[int]:
 
 def _conv(given: dict[str, Any]) -> tuple[Tensor]:
     padded = F.pad(given["x"], _padding(given))
-    return (F.conv2d(padded, given["weight"], given.get("bias"), _list(given["strides"]), groups=int(given["groups"])),)
+    return (
+        F.conv2d(padded, given["weight"], given.get("bias"), _list(given["strides"]), groups=int(given["groups"])),
+    )
 
 
 def _avg_pool(given: dict[str, Any]) -> tuple[Tensor]:
@@ -174,7 +170,7 @@ def _split(given: dict[str, Any]) -> tuple[Tensor, ...]:
 
 
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32, "int32": torch.int32, "bool": torch.bool}
-OPERATORS: dict[str, Any] = {
+OPERATORS: dict[str, Callable[[dict[str, Any]], tuple[Tensor, ...]]] = {
     "add": lambda g: (g["x"] + g["y"],),
     "avg_pool": _avg_pool,
     "cast": lambda g: (g["x"].to(DTYPES[g["dtype"]]),),
@@ -197,4 +193,6 @@ OPERATORS: dict[str, Any] = {
     "upsample_bilinear": lambda g: _scaled(g, "bilinear"),
     "upsample_nearest_neighbor": lambda g: _scaled(g, "nearest"),
 }
-"""What the core is made of in Core ML's language: also the list of operators that its program may hold."""
+"""What the core is made of in Core ML's language, by the arguments that it names."""
+ALLOWED = frozenset(OPERATORS)
+"""The operators that a program may hold."""

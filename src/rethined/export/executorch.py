@@ -14,6 +14,15 @@ from rethined.model import Rethined
 from rethined.model.pipeline import Core
 
 
+ALLOWED = frozenset(
+    """
+    alias_copy avg_pool2d dim_order_ops::_to_dim_order_copy expand_copy pow split_with_sizes_copy sum
+    unsqueeze_copy upsample_nearest2d
+    """.split()
+)
+"""The operators that may be left to the portable kernels."""
+
+
 def convert(
     model: Rethined,
     path: Path,
@@ -49,9 +58,9 @@ def load(path: Path, threads: int) -> Run:
 
 
 def operators(path: Path) -> set[str]:
-    """The operators outside XNNPACK, as the program names them."""
+    """The operators outside XNNPACK."""
     with quiet():
-        from executorch.runtime import Runtime
+        from executorch.exir._serialize._program import deserialize_pte_binary
 
-        names = Runtime.get().load_program(path)
-    return set(names.method_names)
+        plans = deserialize_pte_binary(path.read_bytes()).program.execution_plan
+    return {operator.name.removeprefix("aten::") for plan in plans for operator in plan.operators}

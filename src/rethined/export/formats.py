@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.metadata
 import importlib.util
 import json
 import secrets
@@ -30,7 +31,7 @@ PHOTOGRAPHS = 16
 
 @dataclass(frozen=True)
 class Format:
-    """One target. The module `rethined.export.NAME` has `convert`, `load` and `operators`."""
+    """One target. The module `rethined.export.NAME` has `convert`, `load`, `operators` and `ALLOWED`."""
 
     title: str
     """Its name in sentences."""
@@ -98,7 +99,10 @@ def export(
     notes = out.with_name(out.name + (".sha256" if name == "onnx" else ".json"))
     for path in (*written, notes):
         _check_output(path, form, overwrite)
-    _check_packages(form)
+    if missing := missing_packages(name):
+        raise InputError(
+            f"{form.title} needs {', '.join(missing)}; install with: pip install 'rethined[{form.extra}]'"
+        )
     from rethined.export import core, onnx
 
     model, metadata = core.load_weights(weights)
@@ -113,6 +117,12 @@ def export(
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / out.name
         module.convert(model, made, sizes, precision, metadata, pictures)
+        unknown = module.operators(made) - module.ALLOWED
+        if unknown and config.search:
+            raise BackendError(
+                f"the {form.title} core holds {', '.join(sorted(unknown))}, which not every {form.title} runtime has; "
+                "nothing is written"
+            )
         checked = sizes or onnx.CHECKED_SIZES
         difference = core.differences(model, module.load(made, 0 if name == "onnx" else 2), checked)
         told = ", ".join(f"{key} {value:.1e}" for key, value in difference.items())
@@ -122,7 +132,7 @@ def export(
                 f"allowed in {precision}; nothing is written"
             )
         sources = [made.with_suffix(path.suffix) for path in written]
-        total = sum(_bytes(source) for source in sources)
+        total = sum(size_of(source) for source in sources)
         if name == "onnx":
             note = onnx.checksum(made.read_bytes(), out.name)
         else:
@@ -190,12 +200,17 @@ def _check(name: str, form: Format, size: str | None, precision: str, calibratio
         raise InputError(f"--calibration is for int8, and the precision is {precision}; leave it out")
 
 
-def _check_packages(form: Format) -> None:
-    missing = [name for name in ("torch", "safetensors", *form.packages) if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"{form.title} needs {', '.join(missing)}; install with: pip install 'rethined[{form.extra}]'"
-        )
+def missing_packages(name: str) -> list[str]:
+    """Those of `FORMATS[name]` that are not installed."""
+    packages = ("torch", "safetensors", *FORMATS[name].packages)
+    return [package for package in packages if importlib.util.find_spec(package) is None]
+
+
+def versions(name: str) -> dict[str, str]:
+    """Of the packages that convert to and run `FORMATS[name]`, by distribution."""
+    distributions = importlib.metadata.packages_distributions()
+    found = sorted({one for package in FORMATS[name].packages for one in distributions.get(package, [])})
+    return {distribution: importlib.metadata.version(distribution) for distribution in found}
 
 
 def _check_output(path: Path, form: Format, overwrite: bool) -> None:
@@ -210,10 +225,12 @@ def _check_output(path: Path, form: Format, overwrite: bool) -> None:
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
-    return [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path]) if file.is_file()]
+    return [
+        file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path]) if file.is_file()
+    ]
 
 
-def _bytes(path: Path) -> int:
+def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in _files([path]))
 
 

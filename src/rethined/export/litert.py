@@ -11,6 +11,15 @@ from rethined.model import Rethined
 from rethined.model.pipeline import Core
 
 
+ALLOWED = frozenset(
+    """
+    ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DIV LOG MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL
+    PAD RELU_0_TO_1 RELU RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR SLICE SQRT SUB SUM TRANSPOSE
+    """.split()
+)
+"""The operators that a core may hold: all are built in."""
+
+
 def convert(
     model: Rethined,
     path: Path,

@@ -18,6 +18,15 @@ from rethined.model import Rethined
 from rethined.model.pipeline import Core
 
 
+ALLOWED = frozenset(
+    """
+    BinaryOp Clip Concat Convolution ConvolutionDepthWise Input Interp Pooling ReLU Reduction Reshape Slice
+    Split UnaryOp
+    """.split()
+)
+"""The layers that a core may hold."""
+
+
 def convert(
     model: Rethined,
     path: Path,

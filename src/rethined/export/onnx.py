@@ -28,6 +28,15 @@ SENSITIVE = ("head", "patch_match")
 """Layers that int8 leaves as they are: the colours that are drawn, and the vectors that are matched."""
 
 
+ALLOWED = frozenset(
+    """
+    Add AveragePool Cast Clip Concat Conv DequantizeLinear Div Expand Log Max MaxPool Min Mul Pow
+    QuantizeLinear ReduceMean ReduceSum Relu Reshape Resize Shape Split Sqrt Sub
+    """.split()
+)
+"""The operators that a core may hold: TensorRT, QNN and the browser have each of them."""
+
+
 class Half(nn.Module):
     """A core that computes in 16-bit floats; inputs and outputs stay float32."""
 
@@ -140,7 +149,9 @@ def to_onnx(model: Rethined, metadata: dict[str, str], size: Size | None = None,
                 unit = stride // int(dimension.dim_param.split("*")[0])
                 dimension.dim_param = f"{name}/{unit}"
     if model.config.search and size is None:  # the exporter does not see that this shape is that of the cells
-        for dimension, name in zip(proto.graph.output[0].type.tensor_type.shape.dim[2:], ("height", "width"), strict=True):
+        for dimension, name in zip(
+            proto.graph.output[0].type.tensor_type.shape.dim[2:], ("height", "width"), strict=True
+        ):
             dimension.dim_param = f"{name}/{model.config.band}"
     for initializer in proto.graph.initializer:  # of Half, so that names are the same in every file
         initializer.name = initializer.name.removeprefix("core.")
@@ -199,7 +210,11 @@ def quiet() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

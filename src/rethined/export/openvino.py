@@ -13,6 +13,16 @@ from rethined.export.core import INPUTS, Arrays, Run, Size, facts
 from rethined.model import Rethined
 
 
+ALLOWED = frozenset(
+    """
+    Add AvgPool Broadcast Clamp Concat Constant Convert Convolution Divide FakeQuantize GroupConvolution
+    Interpolate Log MaxPool Maximum Minimum Multiply Parameter Power ReduceMean ReduceSum Relu Reshape Result
+    ShapeOf Split Sqrt Subtract VariadicSplit
+    """.split()
+)
+"""The operators that a core may hold."""
+
+
 def convert(
     model: Rethined,
     path: Path,

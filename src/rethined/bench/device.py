@@ -1,0 +1,207 @@
+"""The core in every runtime that is installed: time, memory, size, difference to PyTorch, and what it costs in quality."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rethined import image, masks
+from rethined.backends import CoreOutput
+from rethined.bench import provenance
+from rethined.bench.latency import alternate
+from rethined.config import ModelConfig
+from rethined.engine import Engine
+from rethined.errors import InputError, RethinedError
+from rethined.export import core, formats
+
+if TYPE_CHECKING:
+    from rethined.metrics.lpips import Lpips
+
+Floats = NDArray[np.float32]
+
+REFERENCE = ("onnx", "fp32")
+"""Whose fills the LPIPS of all others is compared with; it is timed in turn with each."""
+HOLES = (0.1, 0.3)
+"""Part of each photograph that is hole when quality is measured."""
+
+
+class RunBackend:
+    """Any runtime's core as the engine's backend."""
+
+    def __init__(self, config: ModelConfig, run: core.Run) -> None:
+        self.config = config
+        self._run = run
+
+    def run(self, image: Floats, mask: Floats, detail: Floats | None) -> CoreOutput:
+        assert detail is not None
+        return CoreOutput(*self._run((image, mask, detail)))
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+def run_device(
+    weights: Path | None,
+    photos: Path,
+    *,
+    runtimes: Sequence[str] = tuple(formats.FORMATS),
+    sizes: Sequence[str] = ("512x512",),
+    threads: int = 2,
+    runs: int = 20,
+    limit: int = 8,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Export to each of `runtimes` whose packages are installed, in each precision, run it here, and measure; JSON-ready.
+
+    A row has `runtime`, `precision`, `size`; `median_ms` of the core, and `ratio` to the reference timed in turn with
+    it; `peak_mib` of a fresh process; `file_bytes`; `difference`, the largest to PyTorch of any output; and
+    `lpips_change`, the mean LPIPS (AlexNet) in the hole over the middles of at most `limit` of `photos` less that of
+    the reference. Core ML is evaluated, not run: its time and memory are None.
+
+    Raises:
+        InputError: an unknown runtime, or no photographs that are large enough.
+        BackendError: an export differs too much from PyTorch.
+    """
+    from rethined.metrics import backbones
+    from rethined.metrics.lpips import Lpips
+
+    for name in runtimes:
+        if name not in formats.FORMATS:
+            raise InputError(f"runtime is {name!r}; choose from {', '.join(formats.FORMATS)}")
+    origin = provenance.provenance()
+    lpips = Lpips.load("alex", backbones.find("lpips_alex.safetensors"))
+    config = core.load_weights(weights)[0].config
+    rows, absent = [], []
+    for name in runtimes:
+        if missing := formats.missing_packages(name):
+            absent.append(f"{name} ({', '.join(missing)})")
+    wanted = [name for name in runtimes if not formats.missing_packages(name)]
+    for line in absent:
+        progress(f"not installed, left out: {line}")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for size in sizes:
+            cells = core.parse_sizes(size, config.stride)[0]
+            pictures = _pictures(photos, cells, limit)
+            base = folder / f"base-{size}.onnx"
+            formats.export(*REFERENCE[:1], weights, base, size=size, precision=REFERENCE[1])
+            reference = _module("onnx").load(base, threads)
+            base_lpips = _quality(config, reference, pictures, lpips)
+            for name in wanted:
+                form = formats.FORMATS[name]
+                for precision in form.precisions:
+                    path = folder / f"{name}-{precision}-{size}{form.suffix}"
+                    difference, file_bytes = formats.export(
+                        name,
+                        weights,
+                        path,
+                        size=size,
+                        precision=precision,
+                        calibration=photos if precision == "int8" else None,
+                    )
+                    run = _module(name).load(path, threads)
+                    row: dict[str, Any] = {"runtime": name, "precision": precision, "size": size, "threads": threads}
+                    row |= dict.fromkeys(("median_ms", "ratio", "peak_mib"))
+                    if name != "coreml":
+                        inputs = tuple(value.numpy() for value in core.sample(config, cells, 0))
+                        calls: dict[str, Callable[[], object]] = {"this": lambda: run(inputs), "base": lambda: reference(inputs)}  # noqa: B023
+                        times = alternate(calls, runs=runs, warmup=3)
+                        row["median_ms"] = times["this"]["median_ms"]
+                        row["ratio"] = times["this"]["median_ms"] / times["base"]["median_ms"]
+                        row["noisy"] = times["noisy"]
+                        row["peak_mib"] = _peak(name, path, size, threads)
+                    row["file_bytes"] = file_bytes
+                    row["difference"] = max(difference.values())
+                    row["lpips_change"] = _quality(config, run, pictures, lpips) - base_lpips
+                    rows.append(row)
+                    progress(
+                        f"{name} {precision} {size}: {row['median_ms'] or float('nan'):.1f} ms, difference "
+                        f"{row['difference']:.1e}, LPIPS {row['lpips_change']:+.4f}"
+                    )
+    return {
+        "kind": "device",
+        "weights": {"rethined": provenance.sha256(weights or provenance.BUNDLED)},
+        "photographs": len(pictures),
+        "absent": absent,
+        "versions_of": {name: formats.versions(name) for name in wanted},
+        "rows": rows,
+        **origin,
+    }
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"rethined.export.{name}")
+
+
+def _pictures(folder: Path, size: core.Size, limit: int) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Middles of photographs, twice `size`, with seeded holes."""
+    found = [path for path in sorted(folder.glob("*")) if image.is_image_name(path)] if folder.is_dir() else []
+    pictures = []
+    h, w = 2 * size.height, 2 * size.width
+    for path in found:
+        pixels = image.read_photo(path).pixels
+        if pixels.shape[0] < h or pixels.shape[1] < w or len(pictures) == limit:
+            continue
+        top, left = (pixels.shape[0] - h) // 2, (pixels.shape[1] - w) // 2
+        hole = masks.free_form(h, w, np.random.default_rng(len(pictures)), coverage=HOLES)
+        cut = np.ascontiguousarray(pixels[top : top + h, left : left + w])
+        pictures.append((cut if cut.dtype == np.uint8 else (cut // 257).astype(np.uint8), hole))
+    if not pictures:
+        raise InputError(f"{folder} has no photograph of at least {w}x{h} pixels; give a folder of larger ones")
+    return pictures
+
+
+def _quality(
+    config: ModelConfig,
+    run: core.Run,
+    pictures: Sequence[tuple[NDArray[np.uint8], NDArray[np.bool_]]],
+    lpips: Lpips,
+) -> float:
+    """Mean LPIPS in the hole of the engine's fills with `run` as its core."""
+    engine = Engine(backend=RunBackend(config, run))
+    values = []
+    for picture, hole in pictures:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fill = np.asarray(engine(picture, hole), np.uint8)
+        values.append(lpips.compare(fill, picture).mean_in(hole))
+    return float(np.mean(values))
+
+
+def _peak(name: str, path: Path, size: str, threads: int) -> float:
+    """Largest resident memory, in MiB, of a fresh process that loads `path` and runs it once, less what Python and NumPy
+    took before."""
+    command = [sys.executable, "-m", __name__, name, str(path), size, str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RethinedError(f"measuring memory of {name} failed: {done.stderr.strip()[-500:]}")
+    return float(done.stdout.split()[-1])
+
+
+def _main(arguments: Sequence[str]) -> None:
+    """What `_peak` runs."""
+    name, path, size, threads = arguments
+    height, width = (int(side) for side in size.split("x"))
+    inputs = tuple(
+        np.zeros((1, channels, height // side, width // side), np.float32) for channels, side in ((3, 1), (1, 1), (6, 8))
+    )
+    module = _module(name)
+    with contextlib.suppress(OSError):  # Linux: what it took to import PyTorch does not count
+        Path("/proc/self/clear_refs").write_text("5")
+    before = provenance.peak_mib()
+    module.load(Path(path), int(threads))(inputs)
+    print(provenance.peak_mib() - before)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])
