@@ -1,4 +1,4 @@
-"""The core in every runtime that is installed: time, memory, size, difference to PyTorch, and what it costs in quality."""
+"""The core in every runtime that is installed: time, memory, size, difference to PyTorch, LPIPS of the fills."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from rethined.backends import CoreOutput
 from rethined.bench import provenance
 from rethined.bench.latency import alternate
 from rethined.config import ModelConfig
-from rethined.engine import Engine
+from rethined.engine import Engine, plan
 from rethined.errors import InputError, RethinedError
 from rethined.export import core, formats
 
@@ -61,7 +62,7 @@ def run_device(
     limit: int = 8,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Export to each of `runtimes` whose packages are installed, in each precision, run it here, and measure; JSON-ready.
+    """Export to each of `runtimes` that is installed, in each precision, run it here, and measure; JSON-ready.
 
     A row has `runtime`, `precision`, `size`; `median_ms` of the core, and `ratio` to the reference timed in turn with
     it; `peak_mib` of a fresh process; `file_bytes`; `difference`, the largest to PyTorch of any output; and
@@ -92,7 +93,7 @@ def run_device(
         folder = Path(temporary)
         for size in sizes:
             cells = core.parse_sizes(size, config.stride)[0]
-            pictures = _pictures(photos, cells, limit)
+            pictures = _pictures(photos, cells, config.stride, limit)
             base = folder / f"base-{size}.onnx"
             formats.export(*REFERENCE[:1], weights, base, size=size, precision=REFERENCE[1])
             reference = _module("onnx").load(base, threads)
@@ -114,7 +115,10 @@ def run_device(
                     row |= dict.fromkeys(("median_ms", "ratio", "peak_mib"))
                     if name != "coreml":
                         inputs = tuple(value.numpy() for value in core.sample(config, cells, 0))
-                        calls: dict[str, Callable[[], object]] = {"this": lambda: run(inputs), "base": lambda: reference(inputs)}  # noqa: B023
+                        calls: dict[str, Callable[[], object]] = {
+                            "this": partial(run, inputs),
+                            "base": partial(reference, inputs),
+                        }
                         times = alternate(calls, runs=runs, warmup=3)
                         row["median_ms"] = times["this"]["median_ms"]
                         row["ratio"] = times["this"]["median_ms"] / times["base"]["median_ms"]
@@ -143,11 +147,16 @@ def _module(name: str) -> Any:
     return importlib.import_module(f"rethined.export.{name}")
 
 
-def _pictures(folder: Path, size: core.Size, limit: int) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
-    """Middles of photographs, twice `size`, with seeded holes."""
+def _pictures(
+    folder: Path, size: core.Size, stride: int, limit: int
+) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Middles of photographs, as large as what the engine reduces to `size`, with seeded holes."""
+    factors = [f for f in (2, 1) if plan(f * size.height, f * size.width, stride) == (f, *size)]
+    if not factors:
+        raise InputError(f"size is {size}, to which the engine reduces no photograph; give one such as 512x512")
     found = [path for path in sorted(folder.glob("*")) if image.is_image_name(path)] if folder.is_dir() else []
-    pictures = []
-    h, w = 2 * size.height, 2 * size.width
+    pictures: list[tuple[NDArray[np.uint8], NDArray[np.bool_]]] = []
+    h, w = factors[0] * size.height, factors[0] * size.width
     for path in found:
         pixels = image.read_photo(path).pixels
         if pixels.shape[0] < h or pixels.shape[1] < w or len(pictures) == limit:
@@ -155,7 +164,7 @@ def _pictures(folder: Path, size: core.Size, limit: int) -> list[tuple[NDArray[n
         top, left = (pixels.shape[0] - h) // 2, (pixels.shape[1] - w) // 2
         hole = masks.free_form(h, w, np.random.default_rng(len(pictures)), coverage=HOLES)
         cut = np.ascontiguousarray(pixels[top : top + h, left : left + w])
-        pictures.append((cut if cut.dtype == np.uint8 else (cut // 257).astype(np.uint8), hole))
+        pictures.append((np.asarray(cut if cut.dtype == np.uint8 else cut // 257, np.uint8), hole))
     if not pictures:
         raise InputError(f"{folder} has no photograph of at least {w}x{h} pixels; give a folder of larger ones")
     return pictures
@@ -179,8 +188,7 @@ def _quality(
 
 
 def _peak(name: str, path: Path, size: str, threads: int) -> float:
-    """Largest resident memory, in MiB, of a fresh process that loads `path` and runs it once, less what Python and NumPy
-    took before."""
+    """MiB of resident memory that loading `path` and running it once takes a fresh process, at most."""
     command = [sys.executable, "-m", __name__, name, str(path), size, str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -193,7 +201,8 @@ def _main(arguments: Sequence[str]) -> None:
     name, path, size, threads = arguments
     height, width = (int(side) for side in size.split("x"))
     inputs = tuple(
-        np.zeros((1, channels, height // side, width // side), np.float32) for channels, side in ((3, 1), (1, 1), (6, 8))
+        np.zeros((1, channels, height // side, width // side), np.float32)
+        for channels, side in ((3, 1), (1, 1), (6, 8))
     )
     module = _module(name)
     with contextlib.suppress(OSError):  # Linux: what it took to import PyTorch does not count

@@ -173,6 +173,13 @@ def sample(config: ModelConfig, size: Size, seed: int) -> tuple[Tensor, ...]:
     return picture, mask, torch.from_numpy(rng.random((1, 6, height // side, width // side), np.float32)) / 10
 
 
+def traced(model: Rethined, inputs: tuple[Tensor, ...]) -> torch.jit.ScriptModule:
+    """The core as TorchScript, for converters that start there."""
+    with torch.no_grad():
+        core: torch.jit.ScriptModule = torch.jit.trace(Core(model).eval(), inputs, check_trace=False)  # type: ignore[no-untyped-call]
+    return core
+
+
 def differences(model: Rethined, run: Run, sizes: Sequence[Size], seeds: int = 1) -> dict[str, float]:
     """Largest differences between `run` and the torch core at `sizes`, by output, over `seeds` inputs of each.
 

@@ -1,5 +1,8 @@
-"""The core as a Core ML ML program (`.mlpackage`). It is predicted with on macOS only; `load` evaluates what was saved,
-operator by operator, in PyTorch: that proves the program, not Apple's runtime."""
+"""The core as a Core ML ML program (`.mlpackage`).
+
+Predicting needs macOS; `load` evaluates what was saved, operator by operator, in PyTorch. That proves the program,
+not what Apple's runtime makes of it.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rethined.export.core import INPUTS, LICENCE, Arrays, Run, Size, facts, outputs, sample
+from rethined.export.core import INPUTS, LICENCE, Arrays, Run, Size, facts, outputs, sample, traced
 from rethined.export.onnx import quiet
 from rethined.model import Rethined
-from rethined.model.pipeline import Core
 
 DESCRIPTIONS = {
     "low": "Colours of the fill, one for 4 x 4 pixels, in [0, 1]",
@@ -39,8 +41,6 @@ def convert(
         import coremltools as ct
 
         inputs = sample(model.config, sizes[0], 0)
-        with torch.no_grad():
-            traced = torch.jit.trace(Core(model).eval(), inputs, check_trace=False)
         names = outputs(model.config)
         given = []
         for name, value in zip(INPUTS, inputs, strict=True):
@@ -49,7 +49,7 @@ def convert(
             shape = shapes[0] if len(shapes) == 1 else ct.EnumeratedShapes(shapes, default=shapes[0])
             given.append(ct.TensorType(name=name, shape=shape, dtype=np.float32))
         package = ct.convert(
-            traced,
+            traced(model, inputs),
             inputs=given,
             outputs=[ct.TensorType(name=name, dtype=np.float32) for name in names],
             convert_to="mlprogram",

@@ -13,12 +13,18 @@ from rethined.export.onnx import quiet
 from rethined.model import Rethined
 from rethined.model.pipeline import Core
 
-
 ALLOWED = frozenset(
-    """
-    alias_copy avg_pool2d dim_order_ops::_to_dim_order_copy expand_copy pow split_with_sizes_copy sum
-    unsqueeze_copy upsample_nearest2d
-    """.split()
+    {
+        "alias_copy",
+        "avg_pool2d",
+        "dim_order_ops::_to_dim_order_copy",
+        "expand_copy",
+        "pow",
+        "split_with_sizes_copy",
+        "sum",
+        "unsqueeze_copy",
+        "upsample_nearest2d",
+    }
 )
 """The operators that may be left to the portable kernels."""
 
@@ -32,7 +38,7 @@ def convert(
     calibration: Sequence[Arrays],
 ) -> None:
     """Write the core for one size, in float32, to `path`."""
-    assert sizes and precision == "fp32"
+    assert sizes
     with quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower

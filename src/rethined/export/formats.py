@@ -20,11 +20,12 @@ from rethined.errors import BackendError, InputError, OutputError
 if TYPE_CHECKING:
     from rethined.config import ModelConfig
     from rethined.export.core import Arrays, Size
-    from rethined.model import Rethined
 
 TOLERANCES = {"fp32": 1e-4, "fp16": 2 / 255, "int8": 0.5}
-"""Largest difference to PyTorch that is written, of colours in [0, 1] and vectors of length 1. fp32: sums in another
-order. fp16: two grey levels. int8: only what is broken is refused; what it costs is measured by `rethined bench device`."""
+"""Largest difference to PyTorch that is written, of colours in [0, 1] and vectors of length 1.
+
+fp32: sums in another order. fp16: two grey levels. int8: only what is broken is refused; what it costs is measured by
+`rethined bench device`."""
 PHOTOGRAPHS = 16
 """Most photographs that int8 is calibrated with."""
 
@@ -79,7 +80,7 @@ def export(
     calibration: Path | None = None,
     overwrite: bool = False,
 ) -> tuple[dict[str, float], int]:
-    """Write `weights` (None: those in the package) for the runtime `name` to `out`, if they do there what they do here.
+    """Write `weights` (None: those in the package) for the runtime `name` to `out`, compared with PyTorch.
 
     `size` is `HxW`, or several with commas between; None is any size where the format has it, else 512x512. int8
     needs `calibration`, a folder of photographs. ONNX gets OUT.sha256 beside it, all others OUT.json: sizes,
@@ -120,7 +121,7 @@ def export(
         unknown = module.operators(made) - module.ALLOWED
         if unknown and config.search:
             raise BackendError(
-                f"the {form.title} core holds {', '.join(sorted(unknown))}, which not every {form.title} runtime has; "
+                f"the {form.title} core holds {', '.join(sorted(unknown))}, which not every runtime of it has; "
                 "nothing is written"
             )
         checked = sizes or onnx.CHECKED_SIZES

@@ -30,16 +30,16 @@ tags:
 
 # RETHINED
 
-Fills holes in photographs of any size. These are weights for [rethined](https://arxiv.org/abs/2503.14757) (WACV 2025), \
-by a training of this implementation's own: {parameters:,} parameters as deployed.
+Fills holes in photographs of any size. These are weights for [rethined](https://arxiv.org/abs/2503.14757) \
+(WACV 2025), by a training of this implementation's own: {parameters:,} parameters as deployed.
 
 | file | what |
 |---|---|
 {files}
 
-The network works on a reduced picture of about 512 x 512 pixels. `image` is float32 RGB in [0, 1], 0 in the hole; \
-`mask` is 1 in the hole and 0 elsewhere. What it returns says what to draw and what resembles what; the search and the \
-copying at full resolution are the engine's.
+The network works on a reduced picture of about 512 x 512 pixels. `image` is float32 RGB in [0, 1], 0 in the \
+hole; `mask` is 1 in the hole and 0 elsewhere. What it returns says what to draw and what resembles what; the search \
+and the copying at full resolution are the engine's.
 
 ```python
 import rethined
@@ -59,8 +59,8 @@ Licence: {licence}. Photographs were what it learned from; it continues textures
 """
 
 
-class HubModel(Rethined, PyTorchModelHubMixin):  # type: ignore[misc]
-    """`Rethined` with `from_pretrained`, `save_pretrained` and `push_to_hub`; `rethined` is `ModelConfig.to_json`'s text.
+class HubModel(Rethined, PyTorchModelHubMixin):
+    """`Rethined` with `from_pretrained`, `save_pretrained`, `push_to_hub`; `rethined` is `ModelConfig.to_json()`.
 
     Raises:
         WeightsError: a config of another version of rethined.

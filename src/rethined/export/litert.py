@@ -10,12 +10,32 @@ from rethined.export.onnx import quiet
 from rethined.model import Rethined
 from rethined.model.pipeline import Core
 
-
 ALLOWED = frozenset(
-    """
-    ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DIV LOG MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL
-    PAD RELU_0_TO_1 RELU RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR SLICE SQRT SUB SUM TRANSPOSE
-    """.split()
+    [
+        "ADD",
+        "AVERAGE_POOL_2D",
+        "CONCATENATION",
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "DIV",
+        "LOG",
+        "MAXIMUM",
+        "MAX_POOL_2D",
+        "MEAN",
+        "MINIMUM",
+        "MUL",
+        "PAD",
+        "RELU_0_TO_1",
+        "RELU",
+        "RESHAPE",
+        "RESIZE_BILINEAR",
+        "RESIZE_NEAREST_NEIGHBOR",
+        "SLICE",
+        "SQRT",
+        "SUB",
+        "SUM",
+        "TRANSPOSE",
+    ]
 )
 """The operators that a core may hold: all are built in."""
 
@@ -29,7 +49,7 @@ def convert(
     calibration: Sequence[Arrays],
 ) -> None:
     """Write the core for one size, in float32, to `path`."""
-    assert sizes and precision == "fp32"
+    assert sizes
     with quiet():
         import litert_torch
 

@@ -9,20 +9,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from rethined.errors import BackendError
-from rethined.export.core import Arrays, Run, Size, sample
+from rethined.export.core import Arrays, Run, Size, sample, traced
 from rethined.export.onnx import quiet
 from rethined.model import Rethined
-from rethined.model.pipeline import Core
-
 
 ALLOWED = frozenset(
-    """
-    BinaryOp Clip Concat Convolution ConvolutionDepthWise Input Interp Pooling ReLU Reduction Reshape Slice
-    Split UnaryOp
-    """.split()
+    [
+        "BinaryOp",
+        "Clip",
+        "Concat",
+        "Convolution",
+        "ConvolutionDepthWise",
+        "Input",
+        "Interp",
+        "Pooling",
+        "ReLU",
+        "Reduction",
+        "Reshape",
+        "Slice",
+        "Split",
+        "UnaryOp",
+    ]
 )
 """The layers that a core may hold."""
 
@@ -46,8 +55,8 @@ def convert(
     inputs = sample(model.config, sizes[0], 0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with quiet(), torch.no_grad():
-            torch.jit.trace(Core(model).eval(), inputs, check_trace=False).save(folder / "core.pt")
+        with quiet():
+            traced(model, inputs).save(folder / "core.pt")
         shapes = ",".join(f"{list(value.shape)}f32".replace(" ", "") for value in inputs)
         command = [pnnx.EXEC_PATH, "core.pt", f"inputshape={shapes}", f"fp16={int(precision == 'fp16')}"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -29,10 +29,33 @@ SENSITIVE = ("head", "patch_match")
 
 
 ALLOWED = frozenset(
-    """
-    Add AveragePool Cast Clip Concat Conv DequantizeLinear Div Expand Log Max MaxPool Min Mul Pow
-    QuantizeLinear ReduceMean ReduceSum Relu Reshape Resize Shape Split Sqrt Sub
-    """.split()
+    [
+        "Add",
+        "AveragePool",
+        "Cast",
+        "Clip",
+        "Concat",
+        "Conv",
+        "DequantizeLinear",
+        "Div",
+        "Expand",
+        "Log",
+        "Max",
+        "MaxPool",
+        "Min",
+        "Mul",
+        "Pow",
+        "QuantizeLinear",
+        "ReduceMean",
+        "ReduceSum",
+        "Relu",
+        "Reshape",
+        "Resize",
+        "Shape",
+        "Split",
+        "Sqrt",
+        "Sub",
+    ]
 )
 """The operators that a core may hold: TensorRT, QNN and the browser have each of them."""
 

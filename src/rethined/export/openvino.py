@@ -12,13 +12,38 @@ from rethined.export import onnx
 from rethined.export.core import INPUTS, Arrays, Run, Size, facts
 from rethined.model import Rethined
 
-
 ALLOWED = frozenset(
-    """
-    Add AvgPool Broadcast Clamp Concat Constant Convert Convolution Divide FakeQuantize GroupConvolution
-    Interpolate Log MaxPool Maximum Minimum Multiply Parameter Power ReduceMean ReduceSum Relu Reshape Result
-    ShapeOf Split Sqrt Subtract VariadicSplit
-    """.split()
+    [
+        "Add",
+        "AvgPool",
+        "Broadcast",
+        "Clamp",
+        "Concat",
+        "Constant",
+        "Convert",
+        "Convolution",
+        "Divide",
+        "FakeQuantize",
+        "GroupConvolution",
+        "Interpolate",
+        "Log",
+        "MaxPool",
+        "Maximum",
+        "Minimum",
+        "Multiply",
+        "Parameter",
+        "Power",
+        "ReduceMean",
+        "ReduceSum",
+        "Relu",
+        "Reshape",
+        "Result",
+        "ShapeOf",
+        "Split",
+        "Sqrt",
+        "Subtract",
+        "VariadicSplit",
+    ]
 )
 """The operators that a core may hold."""
 
