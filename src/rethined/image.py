@@ -726,6 +726,14 @@ def _composite(photo: Photo, result: Image, mask: Mask) -> NDArray[Any]:
     everything, hole = photo.stored.copy(), stored_as(mask, photo.orientation)
     box = bounds(hole)  # most holes are small
     stored, hole = everything[box], hole[box].copy()
+    if photo.colour == "rgb" and stored.shape[2:] == (3,) and photo.transparent is None:
+        # The common case, ten times as fast as by lists of pixels.
+        import cv2
+
+        filled = stored_as(result, photo.orientation)[box]
+        filled = filled if photo.orientation == 1 else np.ascontiguousarray(filled)
+        cv2.copyTo(filled, hole.view(np.uint8), stored)
+        return everything
     if photo.transparent is not None:
         hole &= ~_equals(stored, photo.transparent)  # transparency is carried, never filled
     fill = stored_as(result, photo.orientation)[box][hole]  # (n, 3)

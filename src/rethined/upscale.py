@@ -9,6 +9,7 @@ PyTorch.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 from rethined import plain
 from rethined.compiled import compiled
 
-SHARED = 64
-"""Parts of work that are worth waking other threads for."""
+SHARED = 32
+"""Rows or patches that are worth waking another thread for."""
 
 
 def ramps(side: int, overlap: bool) -> NDArray[np.float32]:
@@ -58,20 +59,30 @@ def contributions(
     rows = np.flatnonzero(corrupted)
     if not overlap:
         return rows, source[rows][:, None], weight[rows][:, None]
-    height = len(corrupted) // columns
-    dy, dx = np.divmod(np.arange(9), 3)
-    dy, dx = dy - 1, dx - 1
-    y, x = rows[:, None] // columns + dy, rows[:, None] % columns + dx  # (R, 9)
-    n = np.clip(y, 0, height - 1) * columns + np.clip(x, 0, columns - 1)
-    there = (y >= 0) & (y < height) & (x >= 0) & (x < columns) & corrupted[n]
-    sy, sx = np.divmod(source[n], np.int32(columns))  # (R, 9, k)
-    sy, sx = sy - dy[:, None], sx - dx[:, None]
-    inside = there[..., None] & (sy >= 0) & (sy < height) & (sx >= 0) & (sx < columns)
-    index = np.where(inside, sy * columns + sx, 0).astype(np.int32)
-    known = inside & ~corrupted[index]
-    index *= known
-    heard = weight[n] * known
+    index = np.zeros((len(rows), 9, source.shape[1]), np.int32)
+    heard = np.zeros(index.shape, np.float32)
+    (_contribute or plain.contribute)(source, weight, corrupted, columns, rows, index, heard)
     return rows, index, heard
+
+
+@compiled()
+def _contribute(source, weight, corrupted, columns, rows, index, heard):  # type: ignore[no-untyped-def]
+    """The sources and weights that `contributions` describes, to `index` and `heard`, which are 0."""
+    height = len(corrupted) // columns
+    for r in range(len(rows)):
+        y, x = rows[r] // columns, rows[r] % columns
+        for e in range(9):
+            dy, dx = e // 3 - 1, e % 3 - 1
+            if not (0 <= y + dy < height and 0 <= x + dx < columns):
+                continue
+            n = rows[r] + dy * columns + dx
+            if not corrupted[n]:
+                continue
+            for k in range(source.shape[1]):
+                sy, sx = source[n, k] // columns - dy, source[n, k] % columns - dx
+                if 0 <= sy < height and 0 <= sx < columns and not corrupted[sy * columns + sx]:
+                    index[r, e, k] = sy * columns + sx
+                    heard[r, e, k] = weight[n, k]
 
 
 def low_correction(
@@ -224,7 +235,7 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
                                 line[3 * x + c] = value
 
 
-@compiled("contract")
+@compiled()
 def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain):  # type: ignore[no-untyped-def]
     """Low-resolution rows `first` to `last` of an image (H, W * 3) and mask (H, W), into (3, h, w) and (h, w).
 
@@ -233,17 +244,11 @@ def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain): 
     (6, h, w / side), zeros, gets the sums along each row of a patch of the squares that `fine_detail` averages.
     """
     height, width = mask.shape
-    sums = np.empty(width * 3, np.uint32)
-    upper = np.empty(width * 3, np.uint32)  # of the box's first half of rows
-    most = np.empty(width * 3, np.uint32)  # of all but as many: the middle row of an odd box is in neither half
+    sums = np.empty(width * 3, np.int32)
+    slopes = np.empty(width * 3, np.int32)  # the upper half of rows minus the lower; the middle one is in neither
     anywhere = np.empty(width, np.uint8)
     half = scale // 2
     share = gain * np.float32(scale) / np.float32(max(2 * half, 1))
-    left = np.empty(3, np.uint32)
-    right = np.empty(3, np.uint32)
-    middle = np.empty(3, np.uint32)
-    above = np.empty(3, np.uint32)
-    before = np.empty(3, np.uint32)
     for y in range(first, last):
         if (y + 1) * scale > height:
             continue
@@ -255,17 +260,16 @@ def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain): 
                         small[c, y, x] = np.float32(image[y, 3 * x + c]) * gain
             continue
         sums[:] = 0
+        slopes[:] = 0
         anywhere[:] = 0
         for row in range(scale):
             line, known = image[y * scale + row], mask[y * scale + row]
+            sign = np.int32(1) if row < half else np.int32(-1) if row >= scale - half else np.int32(0)
             for t in range(width * 3):
                 sums[t] += line[t]
+                slopes[t] += sign * np.int32(line[t])
             for t in range(width):
                 anywhere[t] |= known[t]
-            if row + 1 == half:
-                upper[:] = sums
-            if row + 1 == scale - half:
-                most[:] = sums
         whole = width // scale
         for x in range(whole):
             hole = np.uint8(0)
@@ -275,34 +279,28 @@ def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain): 
             if hole:
                 continue
             holes[y, x] = np.float32(0)
-            left[:] = 0
-            middle[:] = 0
-            right[:] = 0
-            for t in range(begin, begin + half):
-                for c in range(3):
-                    left[c] += sums[3 * t + c]
-            for t in range(begin + half, begin + scale - half):
-                for c in range(3):
-                    middle[c] += sums[3 * t + c]
-            for t in range(begin + scale - half, begin + scale):
-                for c in range(3):
-                    right[c] += sums[3 * t + c]
+            block = x // side
             for c in range(3):
-                small[c, y, x] = np.float32(left[c] + middle[c] + right[c]) * gain
-            if half == 0:
-                continue
-            above[:] = 0
-            before[:] = 0
-            for t in range(begin, begin + scale):
-                for c in range(3):
-                    above[c] += upper[3 * t + c]
-                    before[c] += most[3 * t + c]
-            for c in range(3):
-                total = left[c] + middle[c] + right[c]
-                across = (np.float32(left[c]) - np.float32(right[c])) * share
-                down = (np.float32(above[c]) - np.float32(total - before[c])) * share
-                energy[c, y, x // side] += across * across
-                energy[3 + c, y, x // side] += down * down
+                total = across = down = np.int64(0)
+                for t in range(begin, begin + half):
+                    n = np.uintp(3 * t + c)
+                    total += np.int64(sums[n])
+                    across += np.int64(sums[n])
+                    down += np.int64(slopes[n])
+                for t in range(
+                    begin + half, begin + scale - half
+                ):  # the middle column of an odd box is in neither half
+                    n = np.uintp(3 * t + c)
+                    total += np.int64(sums[n])
+                    down += np.int64(slopes[n])
+                for t in range(begin + scale - half, begin + scale):
+                    n = np.uintp(3 * t + c)
+                    total += np.int64(sums[n])
+                    across -= np.int64(sums[n])
+                    down += np.int64(slopes[n])
+                small[c, y, x] = np.float32(total) * gain
+                energy[c, y, block] += (np.float32(across) * share) ** 2
+                energy[3 + c, y, block] += (np.float32(down) * share) ** 2
 
 
 class Small(NamedTuple):
@@ -321,18 +319,38 @@ class Upscaler:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         self._kept = threading.local()
 
-    def spread(self, work: Any, count: int) -> None:
-        """Call work(first, last) on consecutive parts of range(count)."""
-        if self._pool is None or count < SHARED:
+    def together(self, work: Callable[[], object]) -> None:
+        """Call `work` on every thread, the caller's too, at once; those that have not begun when the caller's returns
+        are not waited for, and never begin."""
+        others = [self._pool.submit(work) for _ in range(self._threads - 1)] if self._pool else []
+        work()
+        for other in others:
+            if not other.cancel():
+                other.result()
+
+    def begin(self, work: Callable[[], object]) -> Callable[[], object]:
+        """Call `work` on another thread, if there is one; what is returned waits for it to end."""
+        if self._pool is None:
+            work()
+            return lambda: None
+        return self._pool.submit(work).result
+
+    def spread(self, work: Callable[[int, int], object], count: int) -> None:
+        """Call work(first, last) on consecutive parts of range(count); whichever thread is free takes the next."""
+        if count < 2 * SHARED:
             work(0, count)
             return
-        edges = np.linspace(0, count, 4 * self._threads + 1).astype(int)
-        futures = [self._pool.submit(work, a, b) for a, b in pairwise(edges)]
-        for future in futures:
-            future.result()
+        parts = min(4 * self._threads, count // SHARED)
+        edges = pairwise(count * n // parts for n in range(parts + 1))
+
+        def take() -> None:
+            for first, last in edges:
+                work(first, last)
+
+        self.together(take)
 
     def shrink(
         self, image: NDArray[Any], mask: NDArray[np.bool_], scale: int, grid: tuple[int, int], patch_size: int
