@@ -7,7 +7,6 @@ import importlib
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from rethined.metrics.lpips import Lpips
 
 Floats = NDArray[np.float32]
+Picture = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
 REFERENCE = ("onnx", "fp32")
 """Whose fills the LPIPS of all others is compared with; it is timed in turn with each."""
@@ -65,9 +65,10 @@ def run_device(
     """Export to each of `runtimes` that is installed, in each precision, run it here, and measure; JSON-ready.
 
     A row has `runtime`, `precision`, `size`; `median_ms` of the core, and `ratio` to the reference timed in turn with
-    it; `peak_mib` of a fresh process; `file_bytes`; `difference`, the largest to PyTorch of any output; and
+    it; `peak_mib` of a fresh process; `file_bytes`; `difference`, the largest to PyTorch of any output;
     `lpips_change`, the mean LPIPS (AlexNet) in the hole over the middles of at most `limit` of `photos` less that of
-    the reference. Core ML is evaluated, not run: its time and memory are None.
+    the reference; and `same`, the part of their hole pixels within one grey level of the reference's. Core ML is
+    evaluated, not run: its time and memory are None.
 
     Raises:
         InputError: an unknown runtime, or no photographs that are large enough.
@@ -94,10 +95,10 @@ def run_device(
         for size in sizes:
             cells = core.parse_sizes(size, config.stride)[0]
             pictures = _pictures(photos, cells, config.stride, limit)
-            base = folder / f"base-{size}.onnx"
-            formats.export(*REFERENCE[:1], weights, base, size=size, precision=REFERENCE[1])
-            reference = _module("onnx").load(base, threads)
-            base_lpips = _quality(config, reference, pictures, lpips)
+            file = folder / f"base-{size}.onnx"
+            formats.export(*REFERENCE[:1], weights, file, size=size, precision=REFERENCE[1])
+            reference = _module("onnx").load(file, threads)
+            base = _fills(config, reference, pictures)
             for name in wanted:
                 form = formats.FORMATS[name]
                 for precision in form.precisions:
@@ -126,11 +127,13 @@ def run_device(
                         row["peak_mib"] = _peak(name, path, size, threads)
                     row["file_bytes"] = file_bytes
                     row["difference"] = max(difference.values())
-                    row["lpips_change"] = _quality(config, run, pictures, lpips) - base_lpips
+                    fills = _fills(config, run, pictures)
+                    row["lpips_change"] = _lpips(fills, pictures, lpips) - _lpips(base, pictures, lpips)
+                    row["same"] = _same(fills, base, pictures)
                     rows.append(row)
                     progress(
                         f"{name} {precision} {size}: {row['median_ms'] or float('nan'):.1f} ms, difference "
-                        f"{row['difference']:.1e}, LPIPS {row['lpips_change']:+.4f}"
+                        f"{row['difference']:.1e}, LPIPS {row['lpips_change']:+.4f}, same {row['same']:.2%}"
                     )
     return {
         "kind": "device",
@@ -147,15 +150,13 @@ def _module(name: str) -> Any:
     return importlib.import_module(f"rethined.export.{name}")
 
 
-def _pictures(
-    folder: Path, size: core.Size, stride: int, limit: int
-) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+def _pictures(folder: Path, size: core.Size, stride: int, limit: int) -> list[Picture]:
     """Middles of photographs, as large as what the engine reduces to `size`, with seeded holes."""
     factors = [f for f in (2, 1) if plan(f * size.height, f * size.width, stride) == (f, *size)]
     if not factors:
         raise InputError(f"size is {size}, to which the engine reduces no photograph; give one such as 512x512")
     found = [path for path in sorted(folder.glob("*")) if image.is_image_name(path)] if folder.is_dir() else []
-    pictures: list[tuple[NDArray[np.uint8], NDArray[np.bool_]]] = []
+    pictures: list[Picture] = []
     h, w = factors[0] * size.height, factors[0] * size.width
     for path in found:
         pixels = image.read_photo(path).pixels
@@ -170,21 +171,27 @@ def _pictures(
     return pictures
 
 
-def _quality(
-    config: ModelConfig,
-    run: core.Run,
-    pictures: Sequence[tuple[NDArray[np.uint8], NDArray[np.bool_]]],
-    lpips: Lpips,
-) -> float:
-    """Mean LPIPS in the hole of the engine's fills with `run` as its core."""
+def _fills(config: ModelConfig, run: core.Run, pictures: Sequence[Picture]) -> list[NDArray[np.uint8]]:
+    """What the engine makes of `pictures` with `run` as its core."""
     engine = Engine(backend=RunBackend(config, run))
-    values = []
-    for picture, hole in pictures:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            fill = np.asarray(engine(picture, hole), np.uint8)
-        values.append(lpips.compare(fill, picture).mean_in(hole))
-    return float(np.mean(values))
+    return [np.asarray(engine(picture, hole), np.uint8) for picture, hole in pictures]
+
+
+def _lpips(fills: Sequence[NDArray[np.uint8]], pictures: Sequence[Picture], lpips: Lpips) -> float:
+    """Mean LPIPS in the hole."""
+    pairs = zip(fills, pictures, strict=True)
+    return float(np.mean([lpips.compare(fill, picture).mean_in(hole) for fill, (picture, hole) in pairs]))
+
+
+def _same(
+    fills: Sequence[NDArray[np.uint8]], others: Sequence[NDArray[np.uint8]], pictures: Sequence[Picture]
+) -> float:
+    """Part of all hole pixels in which no channel is more than one grey level apart."""
+    apart = [
+        np.abs(fill[hole].astype(np.int16) - other[hole]).max(1)
+        for fill, other, (_, hole) in zip(fills, others, pictures, strict=True)
+    ]
+    return float((np.concatenate(apart) <= 1).mean())
 
 
 def _peak(name: str, path: Path, size: str, threads: int) -> float:
