@@ -87,7 +87,7 @@ def test_the_deployed_core_returns_what_the_search_asks() -> None:
     with torch.no_grad():
         low, query, key = Core(model)(image * (1 - mask), mask, detail)
         coarse, features = model.coarse(image * (1 - mask), mask)
-        want = model.patch_match.embed(coarse, features, detail, corrupted_patches(mask, 8))
+        want = model.patch_match.embed(coarse, features, detail, F.max_pool2d(mask, 8))
     torch.testing.assert_close(low, coarse, rtol=1e-4, atol=1e-5)
     for got, wanted in zip((query, key), want, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
@@ -163,16 +163,16 @@ def test_a_query_starts_as_what_the_keys_around_diffuse() -> None:
     grid = (5, 6)  # not a multiple of the pyramid's cells
     coarse, detail = torch.rand(1, 3, 10, 12), torch.rand(1, 6, *grid)
     features = [torch.zeros(1, w, 40 // s, 48 // s) for w, s in zip(config.widths, (4, 8, 16, 32), strict=True)]
-    bad = torch.zeros(1, 30, dtype=torch.bool)
-    bad[0, 7:10] = True
+    cells = torch.zeros(1, 1, *grid)
+    cells.view(30)[7:10] = 1
     with torch.no_grad():
-        query, _ = match.embed(coarse, features, detail, bad)
+        query, _ = match.embed(coarse, features, detail, cells)
         other = coarse.clone()
         other[:, :, :2, :2] += 0.3  # of a known patch beside the hole
-        changed, _ = match.embed(other, features, detail, bad)
+        changed, _ = match.embed(other, features, detail, cells)
         hidden = detail.clone()
         hidden.view(1, 6, 30)[:, :, 7:10] += 1  # nobody knows the detail of a hole
-        same, _ = match.embed(coarse, features, hidden, bad)
+        same, _ = match.embed(coarse, features, hidden, cells)
     assert not torch.allclose(query[..., 1, 1], changed[..., 1, 1])
     torch.testing.assert_close(query, same)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from rethined.bench import provenance
 from rethined.config import DEFAULT, ModelConfig
-from rethined.export.onnx import count_macs, load_weights
+from rethined.export.core import count_macs, load_weights
 from rethined.train.config import CPU_RECIPE, TrainConfig
 from rethined.train.data import Batches, DeviceBatches, HostBatches, Photos, load_folder
 from rethined.train.loop import Trainer

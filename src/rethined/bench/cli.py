@@ -320,6 +320,40 @@ def paper(
 
 
 @bench.command()
+def device(
+    photos: Photos,
+    weights: Annotated[Path | None, typer.Option(help="As of rethined export; the bundled ones by default.")] = None,
+    runtimes: Annotated[
+        str, typer.Option(help="Comma between.  [default: all that are installed]", show_default=False)
+    ] = "onnx,openvino,coreml,executorch,litert,ncnn",
+    sizes: Annotated[str, typer.Option(help="HEIGHTxWIDTH of the low-resolution image; comma between.")] = "512x512",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtimes.")] = 2,
+    runs: Annotated[int, typer.Option(min=1, help="Timed calls of each.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Most photographs.")] = 8,
+    name: Annotated[str, typer.Option(help="Ends the result's file name: the device's.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
+) -> None:
+    """The core in every runtime that is installed here: time, memory, file size, difference to PyTorch, LPIPS."""
+    _laboratory()
+    from rethined.bench import device as task
+    from rethined.bench.provenance import check_folder, cpu_name, write_json
+
+    check_folder(out)
+    result = task.run_device(
+        weights,
+        photos,
+        runtimes=runtimes.split(","),
+        sizes=sizes.split(","),
+        threads=threads,
+        runs=runs,
+        limit=limit,
+        progress=typer.echo,
+    )
+    path = out / f"device--{_file_name(name or cpu_name())}.json"
+    typer.echo(f"wrote {write_json(path, result)}")
+
+
+@bench.command()
 def report(
     files: Annotated[
         list[Path] | None,

@@ -241,7 +241,8 @@ def load_engine(weights: Path | None, *, threads: int | None = None) -> Engine:
     if weights.suffix != ".safetensors":
         raise InputError(f"weights are {weights.name}; give a .safetensors file of a training run or an .onnx core")
     try:
-        from rethined.export.onnx import export_core, load_weights
+        from rethined.export.core import load_weights
+        from rethined.export.onnx import export_core
 
         model, metadata = load_weights(weights)
         with tempfile.TemporaryDirectory() as folder:

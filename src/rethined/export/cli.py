@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rethined.errors import BackendError, InputError
-
-FORMATS = ("onnx",)
+from rethined.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -18,24 +16,65 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    format: Annotated[str, typer.Argument(help="onnx: the core, for any height and width.")],
-    weights: Annotated[Path, typer.Argument(help="The best.safetensors of a training run.", metavar="WEIGHTS")],
+    format: Annotated[
+        str,
+        typer.Argument(
+            help="onnx, openvino, coreml, executorch, litert, ncnn; or hub: a folder for a model hub.",
+            metavar="FORMAT",
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="OUT")],
+    weights: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The best.safetensors of a training run, or an fp32 ONNX core.  [default: those in the package]",
+            metavar="[WEIGHTS]",
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="HEIGHTxWIDTH of the low-resolution image, multiples of 32; coreml also takes several, comma "
+            "between.  [default: any size where the format can, else 512x512]",
+        ),
+    ] = None,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Any size, in onnx and openvino.")] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16 or int8.  [default: fp32; of coreml fp16]", metavar="PRECISION")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Photographs that int8 is calibrated with.", metavar="FOLDER")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
 ) -> int:
-    """Write trained weights for a runtime; nothing is written if the result differs from PyTorch's."""
-    from rethined.image import check_output
+    """Write weights for a runtime; nothing is written if the result differs from PyTorch's."""
+    from rethined.export import formats
 
-    if format not in FORMATS:
-        raise InputError(f"format is {format!r}; choose one of {', '.join(FORMATS)}")
-    check_output(output, overwrite=overwrite)
+    if format == "hub":
+        if size or dynamic or precision or calibration:
+            raise InputError("hub has no size, precision or calibration: it holds the usual forms; leave these out")
+        return _hub(weights, output)
+    if dynamic:
+        if size:
+            raise InputError(f"--dynamic is any size and --size is {size}; give one of them")
+        if format in formats.FORMATS and not formats.FORMATS[format].any_size:
+            able = [name for name, form in formats.FORMATS.items() if form.any_size]
+            raise InputError(
+                f"{format} has fixed sizes only; give --size, or export {' or '.join(able)} for any size"
+            )
+    difference, size_bytes = formats.export(
+        format, weights, output, size=size, precision=precision, calibration=calibration, overwrite=overwrite
+    )
+    told = ", ".join(f"{name} {value:.1e}" for name, value in difference.items())
+    typer.echo(f"{output}: {size_bytes / 1e6:.1f} MB; largest difference to PyTorch: {told}")
+    return 0
+
+
+def _hub(weights: Path | None, output: Path) -> int:
     try:
-        from rethined.export.onnx import export_core, load_weights
+        from rethined.export.hub import publish
     except ImportError as error:
-        raise BackendError(f"export needs {error.name}; install it with: pip install 'rethined[export]'") from error
-    model, metadata = load_weights(weights)
-    training = {"rethined.training": metadata.get("rethined.training", "")}
-    difference = export_core(model, output, training)
-    differences = ", ".join(f"{name} {value:.1e}" for name, value in difference.items())
-    typer.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB; largest differences to PyTorch: {differences}")
+        raise InputError(f"hub needs {error.name}; install it with: pip install 'rethined[export]'") from error
+    for line in publish(weights, output):
+        typer.echo(line)
     return 0

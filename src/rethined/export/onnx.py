@@ -1,94 +1,155 @@
-"""The core as ONNX (opset 18, dynamic height and width), compared with PyTorch before it is written."""
+"""The core as ONNX (opset 18): any height and width or one, fp32, fp16 inside, or int8 convolutions."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import io
-import json
 import logging
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from rethined.config import ModelConfig
-from rethined.errors import BackendError, InputError, WeightsError
+from rethined.errors import BackendError
+from rethined.export.core import INPUTS, Arrays, Run, Size, differences, facts, outputs, sample
 from rethined.image import write_atomic
-from rethined.masks import free_form
 from rethined.model import Rethined
 from rethined.model.pipeline import Core
 
-LICENCE = "Apache-2.0"
-CHECKED_SIZES = ((256, 256), (512, 512), (416, 640), (64, 32))
-INPUTS = ("image", "mask", "detail")
-
-
-def outputs(config: ModelConfig) -> tuple[str, str, str]:
-    """Names of what the core returns (`Core`)."""
-    return ("low", "query", "key") if config.search else ("low", "source", "weight")
-
-
+CHECKED_SIZES = (Size(256, 256), Size(512, 512), Size(416, 640), Size(64, 32))
+"""What a core of any size is compared with PyTorch at."""
 TOLERANCE = 1e-4
 """Largest difference to PyTorch, of values in [0, 1]: float32 sums in another order, far below one grey level."""
+SENSITIVE = ("head", "patch_match")
+"""Layers that int8 leaves as they are: the colours that are drawn, and the vectors that are matched."""
 
 
-def load_weights(path: Path) -> tuple[Rethined, dict[str, str]]:
-    """The model in a safetensors file written by training, in evaluation mode, and the file's metadata.
+ALLOWED = frozenset(
+    [
+        "Add",
+        "AveragePool",
+        "Cast",
+        "Clip",
+        "Concat",
+        "Conv",
+        "DequantizeLinear",
+        "Div",
+        "Expand",
+        "Log",
+        "Max",
+        "MaxPool",
+        "Min",
+        "Mul",
+        "Pow",
+        "QuantizeLinear",
+        "ReduceMean",
+        "ReduceSum",
+        "Relu",
+        "Reshape",
+        "Resize",
+        "Shape",
+        "Split",
+        "Sqrt",
+        "Sub",
+    ]
+)
+"""The operators that a core may hold: TensorRT, QNN and the browser have each of them."""
 
-    Raises:
-        InputError: no such file.
-        WeightsError: not such a file.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give the best.safetensors of a training run")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = dict(file.metadata() or {})
-        model = Rethined(ModelConfig.from_json(metadata.get("rethined.config", "")))
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
-        raise WeightsError(f"{path} does not hold rethined weights: {str(error).splitlines()[0]}") from error
-    return model.eval(), metadata
+
+class Half(nn.Module):
+    """A core that computes in 16-bit floats; inputs and outputs stay float32."""
+
+    def __init__(self, model: Rethined) -> None:
+        super().__init__()
+        self.core = copy.deepcopy(Core(model)).half()  # fused blocks are new, but the rest is shared
+
+    def forward(self, image: Tensor, mask: Tensor, detail: Tensor | None = None) -> tuple[Tensor, ...]:
+        given = (image, mask) if detail is None else (image, mask, detail)
+        return tuple(value.float() for value in self.core(*(value.half() for value in given)))
 
 
 def export_core(model: Rethined, out: Path, metadata: dict[str, str]) -> dict[str, float]:
-    """Write `model`'s core to `out`, and its sha256 to `out`.sha256; returns the largest differences to PyTorch.
+    """Write `model`'s core, for any size in fp32, to `out`, and its sha256 to `out`.sha256; returns the differences.
 
     Raises:
         BackendError: the exported graph disagrees with PyTorch; nothing is written.
         OutputError: a file cannot be written.
     """
     data = to_onnx(model, metadata)
-    difference = compare(model, data)
-    if max(difference.values()) > TOLERANCE:
+    difference = differences(model, session(data), CHECKED_SIZES)
+    if not max(difference.values()) <= TOLERANCE:
         raise BackendError(f"the ONNX core disagrees with PyTorch ({difference}); nothing is written")
-    checksum = f"{hashlib.sha256(data).hexdigest()}  {out.name}\n".encode()
     write_atomic(out, data, overwrite=True)
-    write_atomic(out.with_name(f"{out.name}.sha256"), checksum, overwrite=True)
+    write_atomic(out.with_name(f"{out.name}.sha256"), checksum(data, out.name), overwrite=True)
     return difference
 
 
-def to_onnx(model: Rethined, metadata: dict[str, str]) -> bytes:
-    """The core of `model` as an ONNX file: inputs `image`, `mask` and, if the model has it, `detail`; outputs as
-    `outputs` names them (`Core`)."""
+def checksum(data: bytes, name: str) -> bytes:
+    """What `sha256sum` writes."""
+    return f"{hashlib.sha256(data).hexdigest()}  {name}\n".encode()
+
+
+def convert(
+    model: Rethined,
+    path: Path,
+    sizes: Sequence[Size] | None,
+    precision: str,
+    metadata: dict[str, str],
+    calibration: Sequence[Arrays],
+) -> None:
+    """Write the core to `path`; `sizes` None is any size, else it holds one. `calibration` is for int8."""
+    data = to_onnx(model, metadata, sizes[0] if sizes else None, half=precision == "fp16")
+    path.write_bytes(data)
+    if precision == "int8":
+        quantise(path, calibration)
+
+
+def load(path: Path, threads: int) -> Run:
+    """The file, run by ONNX Runtime on the CPU."""
+    return session(path.read_bytes(), threads)
+
+
+def session(data: bytes, threads: int = 0) -> Run:
+    """An ONNX core, run by ONNX Runtime on the CPU; 0 threads are one per core."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    loaded = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+    def run(inputs: Arrays) -> Arrays:
+        return tuple(loaded.run(None, dict(zip(INPUTS, inputs, strict=False))))
+
+    return run
+
+
+def operators(path: Path) -> set[str]:
+    """The operators in the file."""
     import onnx
 
-    core = Core(model).eval()
+    return {node.op_type for node in onnx.load(path).graph.node}
+
+
+def to_onnx(model: Rethined, metadata: dict[str, str], size: Size | None = None, *, half: bool = False) -> bytes:
+    """The core of `model` as an ONNX file: inputs `image`, `mask` and, if the model has it, `detail`; outputs as
+    `outputs` names them (`Core`). Any height and width, or `size` alone, with every shape a constant."""
+    import onnx
+
+    core = (Half(model) if half else Core(model)).eval()
     stride, side = model.config.stride, model.config.patch_size
-    rows, columns = torch.export.Dim("rows", min=1, max=1024), torch.export.Dim("columns", min=1, max=1024)
-    inputs = sample(model.config, 256, 256, 0)
-    # Sides are multiples of the stride, and the detail's those of as many patches.
-    patches = stride // side
-    units = (stride, stride, patches)[: len(inputs)]
-    dimensions = tuple({2: unit * rows, 3: unit * columns} for unit in units)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
+    inputs = sample(model.config, size or Size(256, 256), 0)
+    dimensions = None
+    if size is None:
+        rows, columns = torch.export.Dim("rows", min=1, max=1024), torch.export.Dim("columns", min=1, max=1024)
+        # Sides are multiples of the stride, and the detail's those of as many patches.
+        units = (stride, stride, stride // side)[: len(inputs)]
+        dimensions = tuple({2: unit * rows, 3: unit * columns} for unit in units)
+    with quiet():
         program = torch.onnx.export(
             core,
             inputs,
@@ -102,7 +163,7 @@ def to_onnx(model: Rethined, metadata: dict[str, str]) -> bytes:
         )
     assert program is not None
     proto = program.model_proto
-    for tensor in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+    for tensor in (*proto.graph.input, *proto.graph.output):
         for dimension in tensor.type.tensor_type.shape.dim:
             name = "height" if dimension.dim_param.endswith("rows") else "width"
             if dimension.dim_param == f"{stride}*{'rows' if name == 'height' else 'columns'}":
@@ -110,76 +171,74 @@ def to_onnx(model: Rethined, metadata: dict[str, str]) -> bytes:
             elif dimension.dim_param.endswith(("*rows", "*columns")):
                 unit = stride // int(dimension.dim_param.split("*")[0])
                 dimension.dim_param = f"{name}/{unit}"
-    for node in proto.graph.node:  # the exporter's notes on where each node came from: half of the file
-        del node.metadata_props[:]
+    if model.config.search and size is None:  # the exporter does not see that this shape is that of the cells
+        for dimension, name in zip(
+            proto.graph.output[0].type.tensor_type.shape.dim[2:], ("height", "width"), strict=True
+        ):
+            dimension.dim_param = f"{name}/{model.config.band}"
+    for initializer in proto.graph.initializer:  # of Half, so that names are the same in every file
+        initializer.name = initializer.name.removeprefix("core.")
+    for node in proto.graph.node:
+        node.input[:] = [name.removeprefix("core.") for name in node.input]
+        del node.metadata_props[:]  # the exporter's notes on where each node came from: half of the file
         node.doc_string = ""
     del proto.graph.value_info[:]
     del proto.graph.metadata_props[:]  # in an order that differs from process to process
     proto.producer_name, proto.producer_version = "rethined", ""
-    facts = metadata | {
-        "rethined.config": model.config.to_json(),
-        "rethined.licence": LICENCE,
-        "rethined.parameters": str(sum(p.numel() for p in core.parameters())),
-        "rethined.macs": str(count_macs(model)),
-        "rethined.inputs": json.dumps(
-            {
-                "image": "(1, 3, height, width) float32 RGB in [0, 1], 0 in the hole",
-                "mask": "(1, 1, height, width) float32, 1 = hole, 0 = known",
-                "detail": f"(1, 6, height/{side}, width/{side}) float32, root mean square over a patch of half the "
-                "difference between the halves of each low-resolution pixel's box: left less right for R, G, B, then "
-                "upper less lower; zeros where the image was not reduced"
-                if model.config.detail
-                else None,
-                "multiple_of": stride,
-            }
-        ),
-    }
-    for key in sorted(facts):
-        proto.metadata_props.add(key=key, value=facts[key])
+    told = facts(model, metadata)
+    for key in sorted(told):
+        proto.metadata_props.add(key=key, value=told[key])
     onnx.checker.check_model(proto)
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def count_macs(model: Rethined, side: int = 512) -> int:
-    """Multiply-accumulates of the core at `side` x `side` with a 20 % hole (torch's counter, halved)."""
-    from torch.utils.flop_counter import FlopCounterMode
+def quantise(path: Path, calibration: Sequence[Arrays]) -> None:
+    """Replace the fp32 core at `path` by one with int8 convolutions (QDQ, per channel), calibrated on real inputs."""
+    import onnx
+    from onnxruntime import quantization
 
-    core = Core(model).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        core(*sample(model.config, side, side, 0))
-    return int(counter.get_total_flops()) // 2
+    class Pictures(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter(calibration)
+
+        def get_next(self) -> dict[str, object] | None:
+            inputs = next(self.left, None)
+            return None if inputs is None else dict(zip(INPUTS, inputs, strict=True))
+
+    proto = onnx.load(path)
+    kept = [node.name for node in proto.graph.node if any(word in name for name in node.input for word in SENSITIVE)]
+    with quiet():
+        quantization.quantize_static(
+            path,
+            path,
+            Pictures(),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            nodes_to_exclude=kept,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+        )
+    proto, told = onnx.load(path), proto.metadata_props
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(told)
+    proto.producer_name, proto.producer_version = "rethined", ""
+    path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def sample(config: ModelConfig, height: int, width: int, seed: int) -> tuple[Tensor, ...]:
-    """The core's inputs: a smooth random picture (1, 3, h, w), a mask (1, 1, h, w) with about 20 % hole, detail."""
-    rng = np.random.default_rng(seed)
-    picture = torch.from_numpy(rng.random((1, 3, max(2, height // 8), max(2, width // 8)), np.float32))
-    picture = torch.nn.functional.interpolate(picture, (height, width), mode="bicubic").clamp(0, 1)
-    mask = torch.from_numpy(free_form(height, width, rng, coverage=(0.15, 0.25)))[None, None].float()
-    picture = picture * (1 - mask)
-    if not config.detail:
-        return picture, mask
-    side = config.patch_size
-    return picture, mask, torch.from_numpy(rng.random((1, 6, height // side, width // side), np.float32)) / 10
-
-
-def compare(model: Rethined, data: bytes) -> dict[str, float]:
-    """Largest differences between the exported core and PyTorch over several sizes, by output.
-
-    In units of the image's range, or of vectors of length 1; of `source`, the share of patches that copy from
-    elsewhere.
-    """
-    import onnxruntime as ort
-
-    core = Core(model).eval()
-    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
-    worst = dict.fromkeys(outputs(model.config), 0.0)
-    for index, (height, width) in enumerate(CHECKED_SIZES):
-        inputs = sample(model.config, height, width, index)
-        got = session.run(None, {name: value.numpy() for name, value in zip(INPUTS, inputs, strict=False)})
-        with torch.no_grad():
-            want = [value.numpy() for value in core(*inputs)]
-        for name, ours, theirs in zip(worst, got, want, strict=True):
-            apart = (ours != theirs).mean() if name == "source" else np.abs(ours - theirs).max()
-            worst[name] = max(worst[name], float(apart))
-    return worst
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Converters' own deprecations and progress are not the user's."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

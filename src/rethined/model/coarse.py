@@ -33,11 +33,14 @@ def pull_push(image: Tensor, weight: Tensor, levels: int) -> Tensor:
         pyramid.append((image, weight))
     # At the top, wide normalised box filters reach whatever is still empty; then the mean of all that is known.
     total = F.adaptive_avg_pool2d(weight, 1)
-    filled = (F.adaptive_avg_pool2d(image * weight, 1) / total.clamp(min=1e-3)).expand_as(image)
+    filled = F.adaptive_avg_pool2d(image * weight, 1) / total.clamp(min=1e-3)
     for side in (31, 15, 7, 3):
         near = F.avg_pool2d(weight, side, 1, side // 2)
         mean = F.avg_pool2d(image * weight, side, 1, side // 2) / near.clamp(min=1e-3)
-        filled = torch.where(near > 0.5 / side**2, mean, filled)
+        # Weights are quarters, so a box holds 0.5 cells or less (0) or 0.75 or more (1): a comparison that no rounding
+        # changes, of operators that every runtime has.
+        some = (near * (16 * side**2) - 9.5).clamp(0, 1)
+        filled = filled + (mean - filled) * some
     filled = image * weight + filled * (1 - weight)
     for image, weight in reversed(pyramid[:-1]):
         filled = F.interpolate(filled, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -160,16 +160,16 @@ class NeuralPatchMatch(nn.Module):
             nn.init.zeros_(cast(Tensor, self.coherence.bias))
 
     def embed(
-        self, coarse: Tensor, features: list[Tensor], detail: Tensor | None, corrupted: Tensor
+        self, coarse: Tensor, features: list[Tensor], detail: Tensor | None, hole: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Queries and keys (B, d_k, H / P, W / P): a patch's pixels, the network's features there and the detail
         above the grid, projected. `coarse` (B, 3, H / band, W / band), `detail` (B, 6, H / P, W / P), see
-        `pipeline.fine_detail`; `corrupted` (B, N)."""
+        `pipeline.fine_detail`; `hole` (B, 1, H / P, W / P), 1 = corrupted."""
         both = self.pixels(coarse - 0.5)
         if self.context is not None:
             both = both + self.context(features[self.level])
         query, key = both.chunk(2, 1)
-        known = 1 - torch.unflatten(corrupted, 1, both.shape[2:])[:, None].to(both.dtype)
+        known = 1 - hole
         if self.detail is not None:
             assert detail is not None, "a model with `detail` needs it"
             # Logarithms: twice the detail is one step, in the dark as in the light.
@@ -179,14 +179,17 @@ class NeuralPatchMatch(nn.Module):
         if self.config.diffusion:
             query = query + diffuse(key, known)
         # Unit length: scores are cosines, bounded, so fp16 cannot overflow and the temperature is one number.
-        return F.normalize(query, dim=1), F.normalize(key, dim=1)
+        return unit(query), unit(key)
 
     def scores(
         self, coarse: Tensor, features: list[Tensor], detail: Tensor | None, corrupted: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The two factors (B, N, d_k) of the score matrix S = query key^T, Eq. 1 before its softmax; arguments as in
         `embed`."""
-        both = self.embed(coarse, features, detail, corrupted)
+        cells = self.config.patch_size // self.config.band
+        grid = (coarse.shape[2] // cells, coarse.shape[3] // cells)
+        hole = torch.unflatten(corrupted, 1, grid)[:, None].to(coarse.dtype)
+        both = self.embed(coarse, features, detail, hole)
         query, key = (vectors.flatten(2).transpose(1, 2) for vectors in both)
         return query * self.temperature.exp(), key
 
@@ -277,8 +280,15 @@ class NeuralPatchMatch(nn.Module):
         return refined + cast(Tensor, self.coherence(refined - 0.5)) * mask
 
 
+def unit(vectors: Tensor) -> Tensor:
+    """`vectors` (B, C, h, w) scaled to length 1 over their channels, by arithmetic that every runtime has."""
+    return vectors / (vectors.square().sum(1, keepdim=True) + 1e-6).sqrt()
+
+
 def diffuse(vectors: Tensor, known: Tensor) -> Tensor:
     """Pull-push of `vectors` (B, C, h, w) from where `known` (B, 1, h, w) is 1, for any h and w."""
     rows, columns = vectors.shape[2:]
     padding = (0, -columns % 4, 0, -rows % 4)
+    if padding == (0, 0, 0, 0):  # always so where patches are 8 pixels
+        return pull_push(vectors, known, 2)
     return pull_push(F.pad(vectors, padding), F.pad(known, padding), 2)[:, :, :rows, :columns]

@@ -79,9 +79,10 @@ class Core(nn.Module):
         without it, source (N, k) and weight (N, k)."""
         match = self.model.patch_match
         coarse, features = self.model.coarse(image, mask)
+        if match.config.search:  # a number a patch, not a bool: not every runtime has those
+            hole = F.max_pool2d(mask, match.config.patch_size)
+            return coarse, *match.embed(coarse, features, detail, hole)
         corrupted = corrupted_patches(mask, match.config.patch_size)
-        if match.config.search:
-            return coarse, *match.embed(coarse, features, detail, corrupted)
         attention = match.attend_rows(*match.scores(coarse, features, detail, corrupted), corrupted)
         low = match.low(coarse, mask, attention)
         return low, attention.source[0].to(torch.int32), attention.weight[0]

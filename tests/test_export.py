@@ -1,0 +1,339 @@
+"""Exports: each file does on its runtime what PyTorch does, or is not written."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto
+from safetensors.torch import save_file
+
+from rethined import Engine
+from rethined.bench import device
+from rethined.config import DEFAULT, PAPER, ModelConfig
+from rethined.errors import BackendError, InputError, WeightsError
+from rethined.export import core, formats, hub
+from rethined.export.onnx import ALLOWED, session, to_onnx
+from rethined.model import Rethined
+from rethined.model.pipeline import Core
+
+ROOT = Path(__file__).parents[1]
+SMALL = dataclasses.replace(DEFAULT, widths=(8, 8, 16, 16), depths=(1, 1, 1, 1))
+SIZE = "64x96"
+
+
+def write_weights(path: Path, config: ModelConfig) -> Path:
+    """A network that draws something, as training writes it."""
+    torch.manual_seed(0)
+    model = Rethined(config)
+    torch.nn.init.normal_(model.coarse.head.weight, std=0.1)
+    save_file(model.state_dict(), path, {"rethined.config": config.to_json(), "rethined.training": "none"})
+    return path
+
+
+@pytest.fixture(autouse=True, scope="module")
+def once() -> Iterator[None]:
+    """Every graph is made once: tracing is most of what an export takes."""
+    made: dict[tuple[Any, ...], bytes] = {}
+
+    def remembered(
+        model: Rethined, metadata: dict[str, str], size: core.Size | None = None, *, half: bool = False
+    ) -> bytes:
+        key = (model.config, sum(float(value.sum()) for value in model.state_dict().values()), size, half)
+        if key not in made:
+            made[key] = to_onnx(model, metadata, size, half=half)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rethined.export.onnx.to_onnx", remembered)
+        yield
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_weights(tmp_path_factory.mktemp("weights") / "small.safetensors", SMALL)
+
+
+@pytest.fixture(scope="module")
+def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """The small network in a format and a precision, for 64x96; made once."""
+    folder, made = tmp_path_factory.mktemp("exported"), {}
+
+    def get(name: str, precision: str) -> Path:
+        for package in formats.missing_packages(name):
+            pytest.skip(f"{package} is not installed")
+        if (name, precision) not in made:
+            path = folder / f"{name}-{precision}{formats.FORMATS[name].suffix}"
+            photos = ROOT / "examples/photos" if precision == "int8" else None
+            formats.export(name, weights, path, size=SIZE, precision=precision, calibration=photos)
+            made[name, precision] = path
+        return made[name, precision]
+
+    return get
+
+
+EVERY = [(name, precision) for name, form in formats.FORMATS.items() for precision in form.precisions]
+
+
+@pytest.mark.parametrize(("name", "precision"), EVERY)
+def test_what_is_written_does_what_pytorch_does(
+    exported: Callable[[str, str], Path], weights: Path, name: str, precision: str
+) -> None:
+    """Once more from the files alone, on inputs that the exporter has not seen."""
+    path = exported(name, precision)
+    model, _ = core.load_weights(weights)
+    run = importlib.import_module(f"rethined.export.{name}").load(path, 2)
+    inputs = core.sample(model.config, core.Size(64, 96), 77)
+    got = run(tuple(value.numpy() for value in inputs))
+    with torch.no_grad():
+        want = [value.numpy() for value in Core(model).eval()(*inputs)]
+    for ours, theirs in zip(got, want, strict=True):
+        assert ours.shape == theirs.shape
+        assert ours.dtype == np.float32
+        apart = np.abs(ours - theirs)
+        assert apart.max() <= formats.TOLERANCES[precision]
+        assert apart.mean() <= {"fp32": 1e-5, "fp16": 2e-3, "int8": 0.05}[precision]
+        if precision == "int8":
+            assert apart.max() > 0, "nothing was quantised"
+
+
+@pytest.mark.parametrize(("name", "precision"), EVERY)
+def test_no_operator_is_a_surprise(exported: Callable[[str, str], Path], name: str, precision: str) -> None:
+    module = importlib.import_module(f"rethined.export.{name}")
+    found = module.operators(exported(name, precision))
+    assert len(found) > 5
+    assert found <= module.ALLOWED
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_fixed_core_is_what_compilers_ask_for(exported: Callable[[str, str], Path], precision: str) -> None:
+    """TensorRT, QNN, browsers: constant shapes of rank 4 at most, no integers but constants, plain resizing."""
+    proto = onnx.shape_inference.infer_shapes(onnx.load(exported("onnx", precision)), strict_mode=True)
+    assert proto.opset_import[0].version == 18
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    values = [*proto.graph.input, *proto.graph.output, *proto.graph.value_info]
+    assert len(values) > 50
+    for value in values:
+        kind = value.type.tensor_type
+        assert kind.elem_type not in (TensorProto.INT64, TensorProto.BOOL), value.name
+        assert len(kind.shape.dim) <= 4, value.name
+        assert all(dimension.dim_value > 0 for dimension in kind.shape.dim), value.name
+    for node in proto.graph.node:
+        assert node.domain == "", node.name
+        if node.op_type in ("Resize", "Reshape", "Split"):
+            assert all(name in constants for name in node.input[1:] if name), node.name
+        if node.op_type == "Resize":
+            attributes = {attribute.name: attribute for attribute in node.attribute}
+            assert "antialias" not in attributes or attributes["antialias"].i == 0
+    half = {tensor.data_type for tensor in proto.graph.initializer if "weight" in tensor.name}
+    assert (
+        half
+        == {
+            "fp32": {TensorProto.FLOAT},
+            "fp16": {TensorProto.FLOAT16},
+            "int8": {TensorProto.FLOAT, TensorProto.INT8},
+        }[precision]
+    )
+
+
+def test_one_core_takes_any_size(weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "core.onnx"
+    difference, size = formats.export("onnx", weights, path)
+    assert size == path.stat().st_size
+    assert max(difference.values()) < 1e-5
+    assert {node.op_type for node in onnx.load(path).graph.node} <= ALLOWED
+    shapes = {
+        value.name: [dimension.dim_param or dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        for value in (*onnx.load(path).graph.input, *onnx.load(path).graph.output)
+    }
+    assert shapes["image"] == [1, 3, "height", "width"]
+    assert shapes["low"] == [1, 3, "height/4", "width/4"]
+    assert shapes["query"] == shapes["key"] == [1, 32, "height/8", "width/8"]
+    assert path.with_name("core.onnx.sha256").read_text().split() == [
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        "core.onnx",
+    ]
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    hole = np.zeros((70, 90), np.bool_)
+    hole[30:40, 30:50] = True
+    assert (Engine(path)(image, hole)[~hole] == image[~hole]).all()
+    # Weights come back out of a core, and make the same core again.
+    again, _ = core.load_weights(path)
+    trained, _ = core.load_weights(weights)
+    inputs = core.sample(again.config, core.Size(64, 96), 5)
+    with torch.no_grad():
+        for ours, theirs in zip(Core(again).eval()(*inputs), Core(trained).eval()(*inputs), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_without_weights_it_is_the_package_s_own() -> None:
+    model, metadata = core.load_weights(None)
+    assert metadata["rethined.config"] == model.config.to_json()
+    run = session((ROOT / "src/rethined/assets/rethined.onnx").read_bytes())
+    assert max(core.differences(model, run, [core.Size(96, 64)]).values()) < 1e-5
+
+
+def test_a_runtime_that_differs_gets_no_file(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in (1e-3, np.nan):
+
+        def load(path: Path, threads: int, wrong: float = wrong) -> core.Run:
+            run = session(path.read_bytes())
+            return lambda inputs: tuple(value + wrong for value in run(inputs))
+
+        monkeypatch.setattr("rethined.export.onnx.load", load)
+        with pytest.raises(BackendError, match=r"ONNX core differs from PyTorch by low .* nothing is written"):
+            formats.export("onnx", weights, tmp_path / "wrong.onnx", size=SIZE)
+        assert not list(tmp_path.iterdir())
+
+
+def test_an_operator_that_is_not_allowed_gets_no_file(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rethined.export.onnx.ALLOWED", ALLOWED - {"Resize"})
+    with pytest.raises(BackendError, match="Resize"):
+        formats.export("onnx", weights, tmp_path / "wrong.onnx", size=SIZE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_beside_say_what_they_are(exported: Callable[[str, str], Path]) -> None:
+    path = exported("openvino", "fp16")
+    told = json.loads(path.with_name(f"{path.name}.json").read_text())
+    assert told["sizes"] == [SIZE]
+    assert told["precision"] == "fp16"
+    assert told["rethined.licence"] == "Apache-2.0"
+    assert ModelConfig.from_json(told["rethined.config"]) == SMALL
+    assert told["sha256"].keys() == {path.name, path.with_suffix(".bin").name}
+    for name, digest in told["sha256"].items():
+        assert hashlib.sha256((path.parent / name).read_bytes()).hexdigest() == digest
+
+
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("tea", {}, r"'tea'; choose one of onnx, openvino, coreml, executorch, litert, ncnn or hub"),
+    ("onnx", {"size": "512"}, r"multiples of 32 from 32 to 4096, such as 512x512"),
+    ("onnx", {"size": "100x512"}, r"100x512"),
+    ("onnx", {"size": "64x64,96x96"}, r"several work with coreml"),
+    ("onnx", {"precision": "int4"}, r"fp32 or fp16 or int8"),
+    ("ncnn", {"precision": "int8"}, r"int8 works with onnx and openvino"),
+    ("onnx", {"precision": "int8"}, r"--calibration"),
+    ("onnx", {"calibration": Path()}, r"leave it out"),
+    ("onnx", {"precision": "int8", "calibration": Path("nowhere")}, r"no photograph"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "words"), BAD)
+def test_what_cannot_be_is_refused_in_one_sentence(
+    weights: Path, tmp_path: Path, name: str, options: dict[str, Any], words: str
+) -> None:
+    suffix = formats.FORMATS[name].suffix if name in formats.FORMATS else ".x"
+    with pytest.raises(InputError, match=words) as caught:
+        formats.export(name, weights, tmp_path / f"out{suffix}", **options)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_outputs_are_not_guessed_and_not_overwritten(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ends in \.xml"):
+        formats.export("openvino", weights, tmp_path / "core.onnx")
+    with pytest.raises(InputError, match="create it first"):
+        formats.export("onnx", weights, tmp_path / "none" / "core.onnx")
+    (tmp_path / "core.bin").write_text("mine")
+    with pytest.raises(InputError, match=r"core\.bin exists already"):
+        formats.export("openvino", weights, tmp_path / "core.xml")
+    assert (tmp_path / "core.bin").read_text() == "mine"
+
+
+def test_a_missing_package_names_the_extra(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = dataclasses.replace(formats.FORMATS["ncnn"], packages=("no_such_package",))
+    monkeypatch.setitem(formats.FORMATS, "ncnn", changed)
+    with pytest.raises(InputError, match=r"ncnn needs no_such_package; .*'rethined\[ncnn\]'"):
+        formats.export("ncnn", weights, tmp_path / "core.param")
+
+
+def test_weights_of_another_kind_are_refused(weights: Path, tmp_path: Path) -> None:
+    attending = write_weights(tmp_path / "paper.safetensors", dataclasses.replace(PAPER, widths=(8, 8, 16, 16)))
+    with pytest.raises(InputError, match="onnx in fp32"):
+        formats.export("openvino", attending, tmp_path / "core.xml")
+    newer = tmp_path / "newer.safetensors"
+    state = core.load_weights(weights)[0].state_dict()
+    save_file(state, newer, {"rethined.config": SMALL.to_json().replace('"version": 3', '"version": 9')})
+    with pytest.raises(WeightsError, match="upgrade rethined"):
+        formats.export("onnx", newer, tmp_path / "core.onnx")
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(WeightsError, match=r"text\.onnx"):
+        formats.export("onnx", tmp_path / "text.onnx", tmp_path / "core.onnx")
+
+
+def test_weights_do_not_come_out_of_a_half_or_quantised_core(exported: Callable[[str, str], Path]) -> None:
+    for precision in ("fp16", "int8"):
+        with pytest.raises(WeightsError, match="exported in fp32"):
+            core.load_weights(exported("onnx", precision))
+
+
+def test_the_command_line_refuses_in_one_line(tmp_path: Path, rethined: Any) -> None:
+    for arguments in (
+        ("export", "onnx", "--size", "512", "-o", "x.onnx"),
+        ("export", "litert", "--dynamic", "-o", "x.tflite"),
+        ("export", "onnx", "--dynamic", "--size", SIZE, "-o", "x.onnx"),
+        ("export", "hub", "--precision", "fp16", "-o", "x"),
+        ("export", "hub", "-o", "x"),
+    ):
+        done = rethined(*arguments)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count(b"\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_hub_folder_loads_again(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "coremltools" else find(name))
+    folder = tmp_path / "hub"
+    lines = list(hub.publish(weights, folder))
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"README.md", "config.json", "model.safetensors", "model.onnx", "model.onnx.sha256"}
+    assert [path.name for path in tmp_path.iterdir()] == ["hub"]
+    assert "coreml" in lines[0]
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert all(f"`{name}`" in card for name in names - {"README.md", "model.onnx.sha256"})
+    loaded = hub.HubModel.from_pretrained(folder)
+    want = core.load_weights(weights)[0].state_dict()
+    assert all(torch.equal(value, want[name]) for name, value in loaded.state_dict().items())
+    assert Engine(folder / "model.onnx").config == SMALL
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('version\\": 3', 'version\\": 9'))
+    with pytest.raises(WeightsError, match="upgrade rethined"):
+        hub.HubModel.from_pretrained(folder)
+    with pytest.raises(InputError, match="exists already"):
+        list(hub.publish(weights, folder))
+    with pytest.raises(InputError, match="trained on"):
+        list(hub.publish(None, tmp_path / "other"))
+
+
+def test_devices_are_measured(weights: Path) -> None:
+    result = device.run_device(weights, ROOT / "examples/photos", runtimes=["onnx"], sizes=[SIZE], runs=1, limit=1)
+    assert [row["precision"] for row in result["rows"]] == ["fp32", "fp16", "int8"]
+    for row in result["rows"]:
+        assert row["runtime"] == "onnx"
+        assert row["size"] == SIZE
+        assert row["median_ms"] > 0
+        assert row["peak_mib"] > 0
+        assert 0 < row["difference"] <= formats.TOLERANCES[row["precision"]]
+    exact, half, _ = result["rows"]
+    assert (exact["lpips_change"], exact["same"]) == (0, 1)
+    assert 0.5 < half["same"] <= 1
+    assert half["file_bytes"] < exact["file_bytes"]
+    with pytest.raises(InputError, match="'tea'"):
+        device.run_device(weights, ROOT / "examples/photos", runtimes=["tea"])
+    with pytest.raises(InputError, match="larger"):
+        device.run_device(weights, ROOT / "docs", runtimes=["onnx"])
