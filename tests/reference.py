@@ -35,38 +35,6 @@ def attention(query: Array, key: Array, corrupted: NDArray[np.bool_], top_k: int
     return result
 
 
-def continued(
-    scores: Array,
-    bad: NDArray[np.bool_],
-    source: NDArray[np.int64],
-    grid: tuple[int, int],
-    bonus: float,
-    sweeps: int,
-) -> NDArray[np.int64]:
-    """Each corrupted patch may take over what continues a neighbour's source; `scores` (N, N), `source` (N,)."""
-    rows, columns = grid
-    for _ in range(sweeps):
-        new = source.copy()
-        for i in np.flatnonzero(bad):
-            iy, ix = divmod(int(i), columns)
-            gain: dict[int, float] = {int(source[i]): 0.0}
-            offers = []
-            for dy in (-1, 0, 1):
-                for dx in (-1, 0, 1):
-                    y, x = iy + dy, ix + dx
-                    if (dy, dx) == (0, 0) or not (0 <= y < rows and 0 <= x < columns) or not bad[y * columns + x]:
-                        continue
-                    sy, sx = divmod(int(source[y * columns + x]), columns)
-                    sy, sx = sy - dy, sx - dx
-                    if 0 <= sy < rows and 0 <= sx < columns and not bad[sy * columns + sx]:
-                        offers.append((sy * columns + sx, bonus if 0 in (dy, dx) else bonus / 2))
-            for j, worth in offers:
-                gain[j] = gain.get(j, 0.0) + worth
-            new[i] = max(gain, key=lambda j: scores[i, j] + gain[j])
-        source = new
-    return source
-
-
 def fine_detail(image: Array, scale: int, side: int) -> Array:
     """What each patch holds just above the low-resolution grid; `image` (s h, s w, 3) -> (h / side, w / side, 6)."""
     height, width = image.shape[0] // scale, image.shape[1] // scale

@@ -18,7 +18,6 @@ from rethined.model import Rethined
 from rethined.model.blocks import RepConv, fused
 from rethined.model.coarse import calmed, known_means, pull_push
 from rethined.model.patch_match import (
-    SWEEPS,
     Attention,
     contributions,
     corrupted_patches,
@@ -31,6 +30,7 @@ from rethined.model.patch_match import (
 from rethined.model.pipeline import Core, fine_detail
 from rethined.model.upscale import upscale
 
+DENSE = dataclasses.replace(DEFAULT, search=False)
 SMALL = dataclasses.replace(DEFAULT, widths=(8, 16, 16, 24), depths=(1, 1, 1, 1))
 
 
@@ -81,6 +81,19 @@ def test_fused_block_is_the_same_function(
     torch.testing.assert_close(plain(x), block(x), rtol=1e-4, atol=1e-5)
 
 
+def test_the_deployed_core_returns_what_the_search_asks() -> None:
+    model = lively(Rethined(SMALL))
+    image, mask, detail = torch.rand(1, 3, 64, 96), hole(64, 96), torch.rand(1, 6, 8, 12)
+    with torch.no_grad():
+        low, query, key = Core(model)(image * (1 - mask), mask, detail)
+        coarse, features = model.coarse(image * (1 - mask), mask)
+        want = model.patch_match.embed(coarse, features, detail, corrupted_patches(mask, 8))
+    torch.testing.assert_close(low, coarse, rtol=1e-4, atol=1e-5)
+    for got, wanted in zip((query, key), want, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(got.norm(dim=1), torch.ones(1, 8, 12))
+
+
 @pytest.mark.parametrize("config", [SMALL, dataclasses.replace(PAPER, widths=SMALL.widths, depths=SMALL.depths)])
 def test_fused_model_is_the_same_function(config: ModelConfig) -> None:
     model = lively(Rethined(config))
@@ -111,7 +124,7 @@ def test_a_patch_is_corrupted_if_any_pixel_is() -> None:
 
 @pytest.mark.parametrize("top_k", [1, 3, 0])
 def test_attention_is_equation_1(top_k: int) -> None:
-    match = lively(Rethined(dataclasses.replace(SMALL, top_k=top_k, continuity=0.0))).patch_match
+    match = lively(Rethined(dataclasses.replace(SMALL, top_k=top_k))).patch_match
     generator = torch.Generator().manual_seed(0)
     query, key = (torch.randn(1, 24, 16, generator=generator) for _ in range(2))
     bad = corrupted_patches(hole(32, 48, 1), 8)
@@ -120,7 +133,7 @@ def test_attention_is_equation_1(top_k: int) -> None:
     want = reference.attention(query[0].double().numpy(), key[0].double().numpy(), bad[0].numpy(), top_k)
     np.testing.assert_allclose(dense.numpy(), want, atol=1e-5)  # float32 against float64
     if top_k:
-        sparse = match.attend_rows(query, key, bad, (4, 6))
+        sparse = match.attend_rows(query, key, bad)
         torch.testing.assert_close(sparse.source, got.source)
         torch.testing.assert_close(sparse.weight, got.weight)
 
@@ -142,63 +155,6 @@ def random_attention(bad: torch.Tensor, k: int, seed: int = 0) -> Attention:
 def dense(attention: Attention) -> np.ndarray:
     count = attention.source.shape[1]
     return torch.zeros(count, count).scatter_add(1, attention.source[0], attention.weight[0]).numpy()
-
-
-@pytest.mark.parametrize("agreement", [True, False])
-@pytest.mark.parametrize("band", [1, 4])
-def test_scores_are_similarity_less_distance_and_border_cost(band: int, agreement: bool) -> None:
-    config = dataclasses.replace(SMALL, band=band, agreement=agreement, pixel_distance=3.0, border_cost=0.7)
-    match = lively(Rethined(config)).patch_match
-    rows, columns, half = 4, 6, 4 // band
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(1, 3, 32 // band, 48 // band, generator=generator)
-    features = [torch.randn(1, w, 32 // s, 48 // s) for w, s in zip(config.widths, (4, 8, 16, 32), strict=True)]
-    detail = torch.rand(1, 6, rows, columns, generator=generator) / 10
-    bad = corrupted_patches(hole(32, 48, 1), 8)
-    args = coarse, features, detail, bad
-    query, key = (x[0].double().detach().numpy() for x in match.scores(*args))
-    learned_query, learned_key = (x[0].double().detach().numpy() for x in match.similarity(*args))
-    image = coarse[0].permute(1, 2, 0).double().numpy() - 0.5
-    cells = np.zeros((rows, columns, 2, 2, 3))
-    for index in np.ndindex(rows, columns, 2, 2):
-        y, x = (2 * index[0] + index[2]) * half, (2 * index[1] + index[3]) * half
-        cells[index] = image[y : y + half, x : x + half].mean((0, 1))
-    spots = bad[0].view(rows, columns).numpy()
-    around = np.pad(cells.mean((2, 3)), ((1, 1), (1, 1), (0, 0)))  # outside the picture is mid-grey, 0 here
-    got, want = query @ key.T, learned_query @ learned_key.T
-
-    def compared(y: int, x: int) -> np.ndarray:
-        """2 x 2 means count 16 pixels each, a neighbour's mean 64; with agreement, as the mean of nine patches."""
-        if not agreement:
-            return cells[y, x].ravel() * 4
-        ring = np.delete(around[y : y + 3, x : x + 3].reshape(9, 3), 4, 0)
-        return np.concatenate([cells[y, x].ravel() * 4, ring.ravel() * 8]) / 3
-
-    # Equal along a row is what does not change a choice: each row's own square is left out.
-    for i in range(24):
-        for j in range(24):
-            (iy, ix), (jy, jx) = divmod(i, 6), divmod(j, 6)
-            a, b = compared(iy, ix), compared(jy, jx)
-            touching = spots[max(jy - 1, 0) : jy + 2, max(jx - 1, 0) : jx + 2].any()
-            want[i, j] -= 3.0 * (((a - b) ** 2).sum() - (a**2).sum()) + 0.7 * touching
-    np.testing.assert_allclose(got, want, atol=1e-4)
-
-
-def test_sources_continue_their_neighbours_as_in_the_loop() -> None:
-    config = dataclasses.replace(SMALL, continuity=0.8)
-    match = lively(Rethined(config)).patch_match
-    grid = (9, 11)
-    bad = corrupted_patches(hole(72, 88, 1, (0.2, 0.4)), 8)[0]
-    scores = torch.randn(99, 99, generator=torch.Generator().manual_seed(0))
-    source = random_attention(bad[None], 1).source[0, :, 0]
-    rows, known = torch.nonzero(bad)[:, 0], torch.nonzero(~bad)[:, 0]
-    want = reference.continued(scores.double().numpy(), bad.numpy(), source.numpy(), grid, 0.8, SWEEPS)
-    got = match.continued(scores[rows], torch.arange(99), bad, rows, source, grid)
-    np.testing.assert_array_equal(got.numpy(), want)
-    assert (want != source.numpy()).mean() > 0.1
-    place = torch.zeros(99, dtype=torch.int64).index_copy(0, known, torch.arange(len(known)))
-    packed = match.continued(scores[rows][:, known], place, bad, rows, source, grid)
-    np.testing.assert_array_equal(packed.numpy(), want)
 
 
 def test_a_query_starts_as_what_the_keys_around_diffuse() -> None:
@@ -266,7 +222,7 @@ def test_wide_softmax_mixing_takes_the_same_values() -> None:
 )
 def test_upscaling_is_equations_3_and_4(overlap: bool, k: int, scale: int, band: int) -> None:
     """High frequencies mixed by the same attention, added to the upsampled low band."""
-    config = dataclasses.replace(SMALL, overlap=overlap, band=band)
+    config = dataclasses.replace(SMALL, search=False, overlap=overlap, band=band)
     mask = hole(32 * scale, 40 * scale, 5, (0.2, 0.3))
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, 3, 32 * scale, 40 * scale, generator=generator)
@@ -302,7 +258,7 @@ def test_pull_push_is_its_loop(coverage: tuple[float, float]) -> None:
 
 @pytest.mark.parametrize("band", [1, 4])
 def test_an_untrained_network_is_the_pull_push_fill(band: int) -> None:
-    model = Rethined(dataclasses.replace(SMALL, band=band)).eval()
+    model = Rethined(dataclasses.replace(SMALL, search=False, band=band)).eval()
     image, mask = torch.rand(1, 3, 64, 64), hole(64, 64)
     with torch.no_grad():
         coarse, _ = model.coarse(image * (1 - mask), mask)
@@ -312,7 +268,7 @@ def test_an_untrained_network_is_the_pull_push_fill(band: int) -> None:
     torch.testing.assert_close(coarse[whole], F.avg_pool2d(image, band)[whole])
 
 
-@pytest.mark.parametrize("variant", [DEFAULT, PAPER, dataclasses.replace(DEFAULT, top_k=3, agreement=False)])
+@pytest.mark.parametrize("variant", [DENSE, PAPER, dataclasses.replace(DENSE, top_k=3)])
 def test_exported_form_is_the_trained_form(variant: ModelConfig) -> None:
     """`Core` touches corrupted rows and known columns only, in batches of one; `Rethined` is dense."""
     config = dataclasses.replace(variant, widths=SMALL.widths, depths=SMALL.depths, top_k=variant.top_k or 20)
@@ -360,33 +316,36 @@ def test_every_field_changes_something(field: str) -> None:
         "feature_conditioning": False,
         "diffusion": False,
         "detail": False,
-        "agreement": False,
-        "pixel_distance": 0.0,
-        "border_cost": 0.0,
-        "continuity": 0.0,
+        "search": False,
         "top_k": 2,
         "overlap": False,
         "band": 1,
     }[field]
     image, mask = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0)), hole(128, 128)
 
+    base = SMALL if field == "search" else dataclasses.replace(SMALL, search=False)
+
     def run(config: ModelConfig) -> torch.Tensor:
         torch.manual_seed(0)
+        model = lively(Rethined(config))
         with torch.no_grad():
-            return lively(Rethined(config))(image, mask, 2)
+            if field == "search":  # it changes what is deployed, not what is trained
+                detail = fine_detail(image, mask, 1, config.patch_size)
+                return Core(model)(image * (1 - mask), mask, detail)[1]
+            return model(image, mask, 2)
 
-    assert not torch.equal(run(SMALL), run(dataclasses.replace(SMALL, **{field: other})))
+    assert not torch.equal(run(base), run(dataclasses.replace(base, **{field: other})))
 
 
 def test_config_round_trip_and_versions() -> None:
     assert ModelConfig.from_json(PAPER.to_json()) == PAPER
-    for text in ("", "[]", "{}", '{"version": 2, "colour": 3}', '{"version": 2, "band": 3}'):
+    for text in ("", "[]", "{}", '{"version": 3, "colour": 3}', '{"version": 3, "band": 3}'):
         with pytest.raises(WeightsError):
             ModelConfig.from_json(text)
     with pytest.raises(WeightsError, match="upgrade rethined"):
-        ModelConfig.from_json(DEFAULT.to_json().replace('"version": 2', '"version": 99'))
+        ModelConfig.from_json(DEFAULT.to_json().replace('"version": 3', '"version": 99'))
     with pytest.raises(WeightsError, match="export the weights again"):
-        ModelConfig.from_json(DEFAULT.to_json().replace('"version": 2', '"version": 1'))
+        ModelConfig.from_json(DEFAULT.to_json().replace('"version": 3', '"version": 2'))
 
 
 def test_half_precision_is_finite_and_close() -> None:
@@ -408,7 +367,7 @@ def test_the_network_is_calmed_deep_inside_holes_only() -> None:
 
 
 def test_a_hole_may_begin_in_the_first_patch() -> None:
-    model = lively(Rethined(SMALL))
+    model = lively(Rethined(dataclasses.replace(SMALL, search=False)))
     image, mask = torch.rand(1, 3, 64, 96), torch.zeros(1, 1, 64, 96)
     mask[..., :30, :50] = 1
     with torch.no_grad():

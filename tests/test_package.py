@@ -24,8 +24,9 @@ SOURCE = ROOT / "src" / "rethined"
 
 RANKS = [
     {"errors"},
-    {"config", "containers", "lzw", "plain"},
-    {"image", "masks", "upscale", "weights"},
+    {"compiled", "config", "containers", "plain"},
+    {"lzw"},
+    {"image", "masks", "search", "upscale", "weights"},
     {"backends"},
     {"engine"},
     {"batch"},

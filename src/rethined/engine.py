@@ -199,10 +199,11 @@ class Engine:
         lap("upscale")
         return result
 
-
     def _searched(self, small: Floats, holes: Floats, core: CoreOutput) -> Copies | None:
         """3.3 by `search.find`: hole cells copy cells."""
-        sources = search.find(small[0], holes[0, 0], core.low[0], core.first[0], core.second[0], self._upscaler.spread)
+        sources = search.find(
+            small[0], holes[0, 0], core.low[0], core.first[0], core.second[0], self._upscaler.spread
+        )
         if sources is None:
             return None
         count, columns = sources.depth.size, sources.depth.shape[1]

@@ -5,19 +5,11 @@ imagecodecs (2026.3) may crash the process on it; libtiff reports on stderr.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
 
+from rethined.compiled import compiled
+
 CLEAR, END, FIRST = 256, 257, 258
-
-
-def _compiled(function: Any) -> Any:
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # no folder to keep the compiled code in
-        return numba.njit(nogil=True)(function)
 
 
 def decode(packed: bytes, size: int) -> bytes:
@@ -32,8 +24,7 @@ def decode(packed: bytes, size: int) -> bytes:
     return out.tobytes()
 
 
-@_compiled
-def _decode(packed, out):  # type: ignore[no-untyped-def]
+def _loop(packed, out):  # type: ignore[no-untyped-def]
     """Fill `out` and return how much of it was filled. A code stands for a run that `out` holds already."""
     start = np.zeros(4096, np.int64)
     length = np.zeros(4096, np.int64)
@@ -76,3 +67,6 @@ def _decode(packed, out):  # type: ignore[no-untyped-def]
             bits += 1
         last, last_length = begin, position - begin
     return position
+
+
+_decode = compiled()(_loop) or _loop  # slow, but the same, where numba is not installed

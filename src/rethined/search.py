@@ -58,8 +58,12 @@ DECISION = 8
 NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
 """Where a source is looked for that a coarser level proposes, rows and columns."""
 
-BINOMIAL = np.asarray((1, 4, 6, 4, 1), np.float32) / 16
-"""Filter that smooths what copied cells lack of the low band."""
+TRUST = np.float32(0.02)
+"""What the network's colours count, deep in the hole, beside one difference between neighbours."""
+RELAXATION = np.float32(1.7)
+"""Of the solver; between 1 and 2."""
+SWEEPS = 20
+"""Of the solver."""
 
 Spread = Callable[[Callable[[int, int], None], int], None]
 """Calls work(first, last) on consecutive parts of range(count), at once if it can."""
@@ -245,24 +249,77 @@ def inherited(targets: Ints, valid: Bools, deep: Bools, otherwise: Ints, place: 
 
 
 def correction(low: Floats, sources: Sources) -> Floats:
-    """What copied cells lack of the low band `low` (3, h, w), (h, w, 3): all of it beside known cells; deep inside the
-    hole smoothed, and half of it.
+    """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins: in the hole
+    as `low` (3, h, w), from the core, says, outside 0.
 
-    Near known cells the network knows the colours better than what is copied, far from them it guesses.
+    That band u has at best the differences between neighbours p, q that the copies have, and the network's colours:
+    it is the least sum over pairs of (u_q - u_p - g_pq)^2, with u = `low` in known cells, plus that over hole cells of
+    t_p (u_p - low_p)^2 (a screened Poisson equation, after Perez et al. 2003); g_pq is the difference in the source of
+    p, averaged with that in the source of q. The network is trusted (t) most beside known cells, whose colours it
+    sees; far from them it guesses.
     """
     h, w = low.shape[1:]
-    colours = low.transpose(1, 2, 0).reshape(-1, 3)
-    lacking, hole = np.zeros((h * w, 3), np.float32), np.zeros(h * w, np.float32)
-    lacking[sources.cells] = colours[sources.cells] - colours[sources.source]
-    hole[sources.cells] = 1
-    sums, shares = (
-        cv2.sepFilter2D(picture, -1, BINOMIAL, BINOMIAL, borderType=cv2.BORDER_CONSTANT)
-        for picture in (lacking.reshape(h, w, 3), hole.reshape(h, w))
-    )
-    smooth = sums / np.maximum(shares, np.float32(1e-3))[..., None]
-    near = np.clip((4 - sources.depth.astype(np.float32)) / 2.5, 0, 1)[..., None]
-    result = near * lacking.reshape(h, w, 3) + (1 - near) * smooth / 2
-    return np.asarray(result * hole.reshape(h, w, 1), np.float32)
+    colours = np.ascontiguousarray(low.transpose(1, 2, 0), np.float32)
+    source = np.arange(h * w, dtype=np.int32)
+    source[sources.cells] = sources.source
+    source = source.reshape(h, w)
+    depth = sources.depth.astype(np.float32)
+    trust = 4 * np.clip((4 - depth) / np.float32(2.5), 0, 1) ** 2 + TRUST
+    joined = colours.copy()
+    (_meld or plain.meld)(joined, colours, source, trust, sources.cells, RELAXATION, SWEEPS)
+    joined -= colours.reshape(-1, 3)[source]
+    joined[sources.depth == 0] = 0
+    return joined
+
+
+@compiled("contract")
+def _meld(joined, colours, source, trust, cells, relaxation, sweeps):  # type: ignore[no-untyped-def]
+    """Solve `correction`'s equation in place of `joined` (h, w, 3), at `cells`, by successive over-relaxation: in each
+    sweep first the cells of which row plus column is even, then the others."""
+    h, w = source.shape
+    wanted = np.empty((len(cells), 3), np.float32)  # what neighbours and trust add up to, but for u itself
+    share = np.empty(len(cells), np.float32)
+    for i in range(len(cells)):
+        y, x = cells[i] // w, cells[i] % w
+        own = source[y, x]
+        sy, sx = own // w, own % w
+        share[i] = trust[y, x]
+        for c in range(3):
+            wanted[i, c] = trust[y, x] * colours[y, x, c]
+        for n in range(4):
+            dy = -1 if n == 0 else 1 if n == 3 else 0
+            dx = -1 if n == 1 else 1 if n == 2 else 0
+            qy, qx = y + dy, x + dx
+            if not (0 <= qy < h and 0 <= qx < w):
+                continue
+            share[i] += np.float32(1)
+            beside = source[qy, qx]
+            by, bx = beside // w, beside % w
+            for c in range(3):
+                # u_p - u_q as the source of p has it, and as that of q has it; a known cell is its own source.
+                here = colours[sy, sx, c] - colours[sy + dy, sx + dx, c]
+                there = colours[by - dy, bx - dx, c] - colours[by, bx, c]
+                if beside == qy * w + qx:
+                    wanted[i, c] += here
+                else:
+                    wanted[i, c] += (here + there) * np.float32(0.5)
+    for _ in range(sweeps):
+        for parity in range(2):
+            for i in range(len(cells)):
+                y, x = cells[i] // w, cells[i] % w
+                if (y + x) % 2 != parity:
+                    continue
+                for c in range(3):
+                    total = wanted[i, c]
+                    if y > 0:
+                        total += joined[y - 1, x, c]
+                    if x > 0:
+                        total += joined[y, x - 1, c]
+                    if x < w - 1:
+                        total += joined[y, x + 1, c]
+                    if y < h - 1:
+                        total += joined[y + 1, x, c]
+                    joined[y, x, c] += relaxation * (total / share[i] - joined[y, x, c])
 
 
 @compiled("contract")

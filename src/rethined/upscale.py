@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from rethined import plain
 from rethined.compiled import compiled
 
-
 SHARED = 64
 """Parts of work that are worth waking other threads for."""
 

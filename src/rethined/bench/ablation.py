@@ -31,8 +31,8 @@ TRAINED: dict[str, dict[str, Any]] = {
     "key width 64 (Table 5)": {"key_dim": 64},
     "queries do not start as diffused keys": {"diffusion": False},
     "no detail above the grid": {"detail": False},
-    "the network draws every pixel (band 1)": {"band": 1},
-    "softmax over all patches, hard tiles, band 1": {"band": 1, "top_k": 0, "overlap": False},
+    "the network draws every pixel (band 1)": {"search": False, "band": 1},
+    "softmax over all patches, hard tiles, band 1": {"search": False, "band": 1, "top_k": 0, "overlap": False},
     "four branches": {"branches": 4},
     "matches not supervised": {"match_weight": 0.0},
     "no perceptual loss": {"perceptual_weight": 0.0},
@@ -43,12 +43,9 @@ TRAINED: dict[str, dict[str, Any]] = {
 """Changes to the released model or to the recipe, each trained from nothing."""
 UNTRAINED: dict[str, dict[str, Any]] = {
     BASE: {},
-    "no pixel distance": {"pixel_distance": 0.0},
-    "pixel distance without the patches around": {"agreement": False},
-    "no border cost": {"border_cost": 0.0},
-    "sources do not continue their neighbours'": {"continuity": 0.0},
-    "hard tiles": {"overlap": False},
-    "the best 4 patches mixed": {"top_k": 4},
+    "sources by attention over all pairs of patches": {"search": False},
+    "attention over all pairs, hard tiles": {"search": False, "overlap": False},
+    "attention over all pairs, the best 4 mixed": {"search": False, "top_k": 4},
 }
 """Changes to the released model that its weights can be used with."""
 

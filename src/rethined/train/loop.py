@@ -24,10 +24,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rethined.engine import Engine
 from rethined.errors import InputError
 from rethined.masks import free_form
 from rethined.metrics.lpips import Lpips
 from rethined.model import Rethined
+from rethined.model.backend import TorchBackend
 from rethined.model.patch_match import corrupted_patches
 from rethined.model.pipeline import downsample, fine_detail
 from rethined.model.upscale import upscale
@@ -92,6 +94,7 @@ class Trainer:
         low-resolution image (B, 3, H, W), and what is only to be watched."""
         config, model, match = self.config, self.config.model, self.model.patch_match
         scale = image.shape[2] // mask.shape[2]
+        grid = (mask.shape[2] // model.patch_size, mask.shape[3] // model.patch_size)
         true = F.avg_pool2d(image, scale)
         detail = fine_detail(image, torch.zeros_like(image[:, :1]), scale, model.patch_size) if model.detail else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.half):
@@ -115,10 +118,11 @@ class Trainer:
             terms["frequency"] = config.frequency_weight * frequency_loss(refined, true, mask)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.half):
             with torch.no_grad():
-                seen = self.squeeze.features(true, None if config.perceptual_weight else 3)
+                # At full resolution: what is above the grid says, too, which patches look alike.
+                described = descriptors(self.squeeze.features(image, 3), self.squeeze, grid)
             if config.perceptual_weight:
                 with torch.no_grad():
-                    wanted = self.alex.features(true)
+                    seen, wanted = self.squeeze.features(true), self.alex.features(true)
                 distance = self.alex.distance(self.alex.features(refined), wanted, mask)
                 # Of one network alone the loss is soon deceived: dots appear that only it takes for texture.
                 distance = distance + self.squeeze.distance(self.squeeze.features(refined), seen, mask)
@@ -128,12 +132,11 @@ class Trainer:
             terms["adversarial"] = config.adversarial_weight * opinion
             terms["features"] = config.feature_weight * matching
         # What trains the attention, and how right it is.
-        grid = (mask.shape[2] // model.patch_size, mask.shape[3] // model.patch_size)
         rows = supervised_rows(corrupted, self.step)
         with torch.set_grad_enabled(config.match_weight > 0):
             scores = match.score_rows(*match.scores(guide, features, detail, corrupted), corrupted, rows)
         with torch.no_grad():
-            target = match_targets(descriptors(seen, self.squeeze, grid), rows, corrupted)
+            target = match_targets(described, rows, corrupted)
             watched = {"best1%": match_rank(scores.argmax(-1), rows, corrupted, target)}
         if config.match_weight:
             terms["match"] = config.match_weight * match_loss(scores, rows, corrupted, target)
@@ -190,36 +193,40 @@ class Trainer:
     def validate(self, photos: Photos, scale: int = 2) -> tuple[dict[str, float], NDArray[np.uint8]]:
         """Of the averaged weights, at `scale` times the low-resolution grid, under 10-20 % free-form holes.
 
-        `full`: LPIPS-Alex inside the hole, mean over `photos`; `best1%`: how often the chosen patch is among the 1 %
-        best true matches. And a sheet of the first photographs: with their holes, filled, as they are.
+        `full`: LPIPS-Alex inside the hole of what the engine makes with them, mean over `photos`; `best1%`: how often
+        the patch that a corrupted one attends to most is among the 1 % best true matches. And a sheet of the first
+        photographs: with their holes, filled, as they are.
         """
         model, match = self.config.model, self.ema.patch_match
         totals: dict[str, list[float]] = {"full": [], "best1%": []}
+        engine = Engine(backend=TorchBackend(self.ema))
         unit = model.stride * scale
         sheet = []
         for index, photo in enumerate(photos):
             height, width = (side // unit * unit for side in photo.shape[:2])
+            photo = np.ascontiguousarray(photo[:height, :width])
             hole = free_form(height, width, np.random.default_rng(index), coverage=(0.1, 0.2))
-            image = torch.from_numpy(photo[:height, :width].copy()).permute(2, 0, 1)[None].to(self.device) / 255
+            image, full = (self._tensor(picture) for picture in (photo, engine(photo, hole)))
             mask = torch.from_numpy(hole)[None, None].to(image)
+            totals["full"].append(float((self.alex.maps(full, image) * mask).sum() / mask.sum()))
             image_lr, mask_lr = downsample(image, mask, scale)
             coarse, features = self.ema.coarse(image_lr, mask_lr)
             detail = fine_detail(image, mask, scale, model.patch_size) if model.detail else None
-            low, attention = match(coarse, features, mask_lr, detail)
-            full = upscale(model, image, mask, mask_lr, low, attention)
-            totals["full"].append(float((self.alex.maps(full, image) * mask).sum() / mask.sum()))
             corrupted = corrupted_patches(mask_lr, model.patch_size)
             rows = supervised_rows(corrupted, 0)
-            seen = self.squeeze.features(F.avg_pool2d(image, scale), 3)
+            scores = match.score_rows(*match.scores(coarse, features, detail, corrupted), corrupted, rows)
             grid = (mask_lr.shape[2] // model.patch_size, mask_lr.shape[3] // model.patch_size)
-            target = match_targets(descriptors(seen, self.squeeze, grid), rows, corrupted)
-            chosen = attention.source[..., 0].gather(1, rows)
-            totals["best1%"].append(float(match_rank(chosen, rows, corrupted, target).mean()))
+            target = match_targets(descriptors(self.squeeze.features(image, 3), self.squeeze, grid), rows, corrupted)
+            totals["best1%"].append(float(match_rank(scores.argmax(-1), rows, corrupted, target).mean()))
             if index < SAMPLES:
                 row = torch.cat([image * (1 - mask) + 0.5 * mask, full, image], 3)
                 sheet.append(F.adaptive_avg_pool2d(row, (256, 1152))[0])
         picture = (torch.cat(sheet, 1).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return {name: float(np.mean(values)) for name, values in totals.items()}, picture
+
+    def _tensor(self, picture: NDArray[Any]) -> Tensor:
+        """(H, W, 3) uint8 -> (1, 3, H, W) in [0, 1] on the device."""
+        return torch.from_numpy(picture).permute(2, 0, 1)[None].to(self.device) / 255
 
     # ---------------------------------------------------------------- checkpoints
 

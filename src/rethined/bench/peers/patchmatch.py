@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rethined.bench import baselines
-from rethined.upscale import _compiled
+from rethined.compiled import compiled
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -109,7 +109,7 @@ def _doubled(found: NDArray[np.int32], height: int, width: int) -> NDArray[np.in
     return np.where(coarse >= 0, 2 * coarse + odd, -1).astype(np.int32)
 
 
-@_compiled
+@compiled("contract")
 def _start(found, targets, sources, known, seed):  # type: ignore[no-untyped-def]
     """Targets without a find that is a source get one by chance."""
     np.random.seed(seed)
@@ -124,7 +124,7 @@ def _start(found, targets, sources, known, seed):  # type: ignore[no-untyped-def
                 found[y, x, 0], found[y, x, 1] = pick // width, pick % width
 
 
-@_compiled
+@compiled("contract")
 def _distance(picture, y, x, v, u, limit):  # type: ignore[no-untyped-def]
     """Squared difference of the patches at (y, x) and (v, u), or more than `limit`."""
     total = np.float32(0)
@@ -138,7 +138,7 @@ def _distance(picture, y, x, v, u, limit):  # type: ignore[no-untyped-def]
     return total
 
 
-@_compiled
+@compiled("contract")
 def _search(picture, targets, sources, found, passes, seed):  # type: ignore[no-untyped-def]
     """Improve `found` in place; the squared difference of each target to its find."""
     np.random.seed(seed)
@@ -176,7 +176,7 @@ def _search(picture, targets, sources, found, passes, seed):  # type: ignore[no-
     return best
 
 
-@_compiled
+@compiled("contract")
 def _vote(picture, hole, targets, found, weight):  # type: ignore[no-untyped-def]
     """A new picture: hole pixels are the weighted mean of what the finds of all patches over them hold there."""
     height, width = hole.shape
