@@ -26,8 +26,9 @@ AFFINITY = 5  # what query and key count, in sixteenths
 JUMPS = ((8, 4, 2, 1), (2, 1), (2, 1), (2, 1))  # of each round
 GUESSES = (3, 6, 12)  # by level, finest first
 INHERITED = (3, 6)  # by level: how deep in the hole the coarser level has its say
-DECISION = 8
+DECISION = 8  # how strongly votes prefer what fits
 NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
+TRUST, RELAXATION, SWEEPS = f32(0.02), f32(1.7), 20  # of `correction`
 
 
 def inpaint(session: ort.InferenceSession, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
@@ -317,17 +318,37 @@ def inherited(
 
 
 def correction(low: np.ndarray, source: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """What copied cells lack of the low band (h, w, 3): all of it beside known cells, deep in the hole half, smoothed."""
+    """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins.
+
+    That band has the differences between neighbours that copies have, and in part the network's colours: a screened
+    Poisson equation, solved by over-relaxation, in each sweep first the cells of even row plus column, then the others.
+    """
     _, h, w = low.shape
-    colours = low.transpose(1, 2, 0)
-    lacking = colours - colours.reshape(-1, 3)[source].reshape(h, w, 3)  # known cells copy themselves: 0
-    both = np.concatenate([lacking, (~known)[..., None].astype(f32)], -1)
-    binomial = np.array((1, 4, 6, 4, 1), f32) / 16
-    both = sum(binomial[i] * np.pad(both, ((2, 2), (0, 0), (0, 0)))[i : i + h] for i in range(5))
-    both = sum(binomial[i] * np.pad(both, ((0, 0), (2, 2), (0, 0)))[:, i : i + w] for i in range(5))
-    smooth = both[..., :3] / np.maximum(both[..., 3:], f32(1e-3))
-    near = ((4 - depths(known).astype(f32)) / f32(2.5)).clip(0, 1)[..., None]
-    return (near * lacking + (1 - near) * smooth / 2) * ~known[..., None]
+    colours = low.transpose(1, 2, 0).reshape(-1, 3)
+    hole = np.flatnonzero(~known)
+    y, x = np.divmod(hole, w)
+    depth = depths(known).reshape(-1)[hole].astype(f32)
+    trust = (4 * ((4 - depth) / f32(2.5)).clip(0, 1) ** 2 + TRUST)[:, None]
+    wanted, share = trust * colours[hole], trust.copy()
+    for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
+        inside = (y + dy >= 0) & (y + dy < h) & (x + dx >= 0) & (x + dx < w)
+        step = dy * w + dx
+        beside = hole + step * inside
+        own, other = source[hole], source[beside]
+        here, there = colours[own] - colours[own + step], colours[other - step] - colours[other]
+        difference = np.where(known.reshape(-1)[beside, None], here, (here + there) / 2)
+        wanted += difference * inside[:, None]
+        share += inside[:, None]
+    joined = np.pad(colours.reshape(h, w, 3), ((1, 1), (1, 1), (0, 0))).reshape(-1, 3)
+    at, row = (y + 1) * (w + 2) + x + 1, w + 2
+    for sweep in range(2 * SWEEPS):
+        these = (y + x) % 2 == sweep % 2
+        p = at[these]
+        total = wanted[these] + joined[p - row] + joined[p - 1] + joined[p + 1] + joined[p + row]
+        joined[p] += RELAXATION * (total / share[these] - joined[p])
+    result = np.zeros_like(colours)
+    result[hole] = joined[at] - colours[source[hole]]
+    return result.reshape(h, w, 3)
 
 
 def copy(

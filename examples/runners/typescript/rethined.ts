@@ -36,8 +36,9 @@ const AFFINITY = 5; // what query and key count, in sixteenths
 const JUMPS = [[8, 4, 2, 1], [2, 1], [2, 1], [2, 1]]; // of each round
 const GUESSES = [3, 6, 12]; // by level, finest first
 const INHERITED = [3, 6]; // by level: how deep in the hole the coarser level has its say
-const DECISION = 8;
+const DECISION = 8; // how strongly votes prefer what fits
 const NEARBY = [[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0], [-1, -1], [-1, 1], [1, -1], [1, 1]] as const;
+const TRUST = 0.02, RELAXATION = 1.7, SWEEPS = 20; // of `correction`
 const DEEPEST = 7; // depths beyond are treated alike
 
 const f = Math.fround;
@@ -403,36 +404,57 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
   }
 }
 
-/** What copied cells lack of the low band (h, w, 3): beside known cells all, deep in the hole half of it, smoothed. */
-function correction(low: Float32Array, source: Int32Array | null, { h, w, depth }: Level): Float32Array {
-  const cells = h * w, lacking = new Float32Array(cells * 4); // R, G, B, and 1 in the hole
-  for (let cell = 0; cell < cells; cell++) {
-    if (source && source[cell]! < 0) continue;
-    for (let c = 0; c < 3; c++) lacking[cell * 4 + c] = low[c * cells + cell]! - (source ? low[c * cells + source[cell]!]! : 0);
-    lacking[cell * 4 + 3] = 1;
+/**
+ * What copied cells lack (h, w, 3) of a low band in which what is copied from different places joins: it has the
+ * differences between neighbours that copies have, and in part the network's colours. A screened Poisson equation,
+ * solved by over-relaxation, in each sweep first the cells of even row plus column, then the others.
+ */
+function correction(low: Float32Array, source: Int32Array | null, { h, w, known, depth }: Level): Float32Array {
+  const cells = h * w, joined = new Float32Array(cells * 3);
+  for (let i = 0; i < joined.length; i++) joined[i] = low[(i % 3) * cells + Math.floor(i / 3)]!;
+  if (!source) return joined;
+  const colours = joined.slice();
+  const hole = Int32Array.from({ length: cells }, (_, i) => i).filter((cell) => !known[cell]);
+  const wanted = new Float32Array(cells * 3), share = new Float32Array(cells);
+  const from = (cell: number) => (known[cell] ? cell : source[cell]!);
+  const neighbours = (cell: number) => {
+    const y = Math.floor(cell / w), x = cell % w;
+    return [y > 0 ? -w : 0, x > 0 ? -1 : 0, x < w - 1 ? 1 : 0, y < h - 1 ? w : 0].filter((step) => step !== 0);
+  };
+  for (const cell of hole) {
+    const trust = 4 * Math.min(1, Math.max(0, (4 - depth[cell]!) / 2.5)) ** 2 + TRUST;
+    const steps = neighbours(cell), own = from(cell);
+    share[cell] = trust + steps.length;
+    for (let c = 0; c < 3; c++) {
+      let sum = trust * colours[cell * 3 + c]!;
+      for (const step of steps) {
+        const other = from(cell + step);
+        const here = colours[own * 3 + c]! - colours[(own + step) * 3 + c]!;
+        const there = colours[(other - step) * 3 + c]! - colours[other * 3 + c]!;
+        sum += known[cell + step] ? here : (here + there) / 2;
+      }
+      wanted[cell * 3 + c] = sum;
+    }
   }
-  const result = new Float32Array(cells * 3);
-  const filtered = (from: Float32Array, stride: number, count: number, position: (cell: number) => number) => {
-    const to = new Float32Array(from.length);
-    for (let cell = 0; cell < cells; cell++) {
-      for (let i = -2; i <= 2; i++) {
-        if (position(cell) + i < 0 || position(cell) + i >= count) continue;
-        const share = [6, 4, 1][Math.abs(i)]! / 16;
-        for (let c = 0; c < 4; c++) to[cell * 4 + c]! += share * from[(cell + i * stride) * 4 + c]!;
+  for (let sweep = 0; sweep < 2 * SWEEPS; sweep++) {
+    for (const cell of hole) {
+      const y = Math.floor(cell / w), x = cell - y * w;
+      if ((y + x) % 2 !== sweep % 2) continue;
+      for (let c = 0, i = cell * 3; c < 3; c++, i++) {
+        let total = wanted[i]!;
+        if (y > 0) total += joined[i - 3 * w]!;
+        if (x > 0) total += joined[i - 3]!;
+        if (x < w - 1) total += joined[i + 3]!;
+        if (y < h - 1) total += joined[i + 3 * w]!;
+        joined[i]! += RELAXATION * (total / share[cell]! - joined[i]!);
       }
     }
-    return to;
-  };
-  const smooth = filtered(filtered(lacking, w, h, (cell) => Math.floor(cell / w)), 1, w, (cell) => cell % w);
-  for (let cell = 0; cell < cells; cell++) {
-    if (!lacking[cell * 4 + 3]) continue;
-    const near = source ? Math.min(1, Math.max(0, (4 - depth[cell]!) / 2.5)) : 1;
-    for (let c = 0; c < 3; c++) {
-      const calm = smooth[cell * 4 + c]! / Math.max(smooth[cell * 4 + 3]!, 1e-3) / 2;
-      result[cell * 3 + c] = near * lacking[cell * 4 + c]! + (1 - near) * calm;
-    }
   }
-  return result;
+  for (let i = 0; i < joined.length; i++) {
+    const cell = Math.floor(i / 3);
+    joined[i]! -= colours[from(cell) * 3 + (i % 3)]!;
+  }
+  return joined;
 }
 
 /**
