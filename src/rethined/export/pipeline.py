@@ -549,33 +549,28 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
     counts = g.op("Pad", g.reshape(counts, h, w), np.full(4, reach))
     weight = g.gather(g.reshape(counts, -1), g.gather(around, targets))  # (N, side * side)
     affinity = g.op("Floor", (g.sum(weight, 1) * float(search.AFFINITY) + 8.0) * (1 / 16))
-    affinity = g.unsqueeze(affinity, 1)
     spread = np.kron(np.eye(side**2, dtype=np.float32), np.ones((1, search.CHANNELS), np.float32))
-    share = g.unsqueeze(g.op("MatMul", weight, spread), 2)  # (N, side * side * CHANNELS, 1)
-    asked = g.unsqueeze(g.gather(level.query, g.gather(level.patch, targets)), 2)  # (N, D, 1)
+    share = g.op("MatMul", weight, spread)  # (N, side * side * CHANNELS)
+    asked = g.gather(level.query, g.gather(level.patch, targets))  # (N, D)
 
-    def price(rows: Value, mine: Value, offers: Value) -> Value:
-        """(N, K) of `offers` (N, K), cells."""
-        difference = g.gather(rows, offers) - mine
-        squares = g.op("MatMul", difference * difference, share)
-        product = g.op("MatMul", g.gather(level.key, g.gather(level.patch, offers)), asked)
-        return g.op("Squeeze", squares, np.array([2])) + affinity * (
-            float(search.UNIT**2) - g.op("Squeeze", product, np.array([2]))
+    def price(rows: Value, mine: Value, offers: Value, owners: Value | None = None) -> Value:
+        """(P,) of `offers` (P,), cells, to the targets at `owners` (P,) of the list; by default to all in turn."""
+        own, counted, asking, worth = (
+            value if owners is None else g.gather(value, owners) for value in (mine, share, asked, affinity)
         )
+        difference = g.gather(rows, offers) - own
+        product = g.sum(g.gather(level.key, g.gather(level.patch, offers)) * asking, 1)
+        return g.sum(difference * difference * counted, 1) + worth * (float(search.UNIT**2) - product)
 
     def inside(y: Value, x: Value) -> Value:
         return (y >= 0) & (y < h) & (x >= 0) & (x < w)
 
-    def cheapest(rows: Value, mine: Value, offers: Value) -> tuple[Value, Value]:
-        """Of `offers` (N, K) the first of the cheapest, (N,), and its price."""
-        prices = price(rows, mine, offers)
-        best = g.op("ArgMin", prices, axis=1, keepdims=1)
-        return tuple(g.reshape(g.op("GatherElements", v, best, axis=1), -1) for v in (offers, prices))  # type: ignore[return-value]
-
     neighbours = np.array([(n // 3 - 1, n % 3 - 1) for n in range(9) if n != 4])
 
-    def improve(rows: Value, mine: Value, jump: Value, counter: Value, source: Value) -> tuple[Value, Value]:
-        """`rethined.search._improve`: own source and neighbours' at once, then guesses one by one."""
+    def improve(
+        rows: Value, mine: Value, jump: Value, counter: Value, source: Value, cost: Value
+    ) -> tuple[Value, Value]:
+        """`rethined.search._improve`: neighbours' sources at once, then guesses one by one."""
         by, bx = g.constant(neighbours[:, 0]) * jump, g.constant(neighbours[:, 1]) * jump
         y, x = g.unsqueeze(y0, 1) + by, g.unsqueeze(x0, 1) + bx  # (N, 8)
         exists = inside(y, x)
@@ -583,15 +578,26 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
         taken = g.gather(source, g.op("Max", there, 0))
         sy, sx = taken // w - by, taken % w - bx
         own = g.unsqueeze(source, 1)
-        offers = g.concat(own, allowed(own, sy, sx, there >= 0), axis=1)
-        best, least = cheapest(rows, mine, offers)
+        offers = g.reshape(allowed(own, sy, sx, there >= 0), -1)
+        # Most propose what one has already: only others are priced.
+        other = g.nonzero(g.reshape(g.cast(~g.op("Equal", g.reshape(offers, -1, 8), own), INT), -1))
+        prices = price(rows, mine, g.gather(offers, other), other // 8)
+        dear = g.op("ConstantOfShape", g.op("Shape", offers), value=numpy_helper.from_array(np.array([3e38], np.float32)))
+        prices = g.reshape(g.op("ScatterElements", dear, other, prices), -1, 8)
+        first = g.op("ArgMin", prices, axis=1, keepdims=1)
+        least, best = (
+            g.reshape(g.op("GatherElements", values, first, axis=1), -1)
+            for values in (prices, g.reshape(offers, -1, 8))
+        )
+        better = least < cost
+        best, least = g.where(better, best, source), g.where(better, least, cost)
 
         def guess(i: Value, best: Value, least: Value, reach: Value) -> tuple[Value, Value, Value]:
             a, b = pseudo_random(targets, counter * 16 + i)
             span = reach * 2 + 1
             sy, sx = best // w + a % span - reach, best % w + b % span - reach
             other = allowed(best, sy, sx, None)
-            cost = g.reshape(price(rows, mine, g.unsqueeze(other, 1)), -1)
+            cost = price(rows, mine, other)
             better = cost < least
             return g.where(better, other, best), g.where(better, cost, least), g.op("Max", reach // 2, 1)
 
@@ -625,9 +631,9 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
     values = level.values
     for turn in range(-1 if above is not None else 0, search.ROUNDS):
         rows = table(values)
-        mine = g.unsqueeze(g.gather(rows, targets), 1)
+        mine = g.gather(rows, targets)
+        cost = price(rows, mine, source)
         if turn < 0:
-            cost = g.reshape(price(rows, mine, g.unsqueeze(source, 1)), -1)
             deep_cells = g.nonzero(g.cast(deep, FLOAT) * g.reshape(hole_map, -1))
             values = draw(values, source, cost, deep_cells)
             continue
@@ -635,10 +641,9 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
         counter = (number * 8 + turn) * 8
 
         def step(i: Value, source: Value, cost: Value) -> tuple[Value, Value]:
-            return improve(rows, mine, g.gather(jumps, i), i + counter, source)  # noqa: B023
+            return improve(rows, mine, g.gather(jumps, i), i + counter, source, cost)  # noqa: B023
 
-        nothing = g.cast(source, FLOAT)
-        source, cost = g.loop(len(jumps), step, (source, INT), (nothing, FLOAT))
+        source, cost = g.loop(len(jumps), step, (source, INT), (cost, FLOAT))
         if turn < search.ROUNDS - 1:
             values = draw(values, source, cost, hole)
     return Found(any_, place, g.concat(source, np.array([0]), axis=0))
