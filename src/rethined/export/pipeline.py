@@ -725,56 +725,63 @@ def holes_filled(
 ) -> Value:
     """`Upscaler.fill`: `image` with its hole pixels, a chunk at a time, replaced."""
     h, w = level.h, level.w
+    cells = g.unsqueeze(g.arange(level.count), 1)
+    # What each quarter of a cell hears: itself, the neighbour beside, the one above or below, and both.
+    quarters = [(v, u) for v in (-1, 1) for u in (-1, 1)]
+    dy = np.array([v * e for v, _ in quarters for e in (0, 0, 1, 1)])
+    dx = np.array([u * e for _, u in quarters for e in (0, 1, 0, 1)])
+
+    def inside(y: Value, x: Value) -> Value:
+        return (y >= 0) & (y < h) & (x >= 0) & (x < w)
+
+    y, x = cells // w + dy, cells % w + dx  # (h * w, 16)
+    there = inside(y, x)
+    n = g.where(there, y * w + x, 0)
+    taken = g.gather(source, n)
+    sy, sx = taken // w - dy, taken % w - dx
+    there = there & ~g.gather(level.known, n) & inside(sy, sx) & any_
+    there = there & g.gather(level.known, g.where(there, sy * w + sx, 0))
+    origin = g.reshape(g.where(there, (sy * width + sx) * side, 0), -1, 4)
+    heard = g.reshape(g.cast(there, FLOAT), -1, 4)
+
     where = g.op("NonZero", bits)  # (2, P)
     count = g.gather(g.op("Shape", where), 1)
     chunks = count // CHUNK + 1
     padded = g.op("Pad", where, g.dims(0, 0, 0, chunks * CHUNK - count))
     flat = g.reshape(image, -1, 3)
-    half = side // 2
-    angle = (g.cast(g.arange(side * 2), FLOAT) + 0.5) * float(np.pi) / g.cast(side * 2, FLOAT)
-    ramp = g.op("Sin", angle)
-    ramp = ramp * ramp
-    size = g.cast(side, FLOAT)
-    hole = ~level.known
-    corners = np.array(((0, 0), (0, 1), (1, 0), (1, 1)))
+    half, size = side // 2, g.cast(side, FLOAT)
+    ramp = g.op("Sin", (g.cast(g.arange(side) + half, FLOAT) + 0.5) * float(np.pi / 2) / size)
+    ramp = ramp * ramp  # how much a cell's own copy counts; the rest is its neighbour's
 
-    def axis(at: Value, cells: Value, corner: np.ndarray) -> tuple[Value, Value, Value, Value, tuple[Value, ...]]:
-        """Along one: the cell (B, 1), the pixel in it (B, 1), the neighbour heard (B, 4), how much, and the two cells
-        between which `lacking` is interpolated, with the second's share."""
+    def axis(at: Value, cells: Value) -> tuple[Value, Value, Value, Value, tuple[Value, ...]]:
+        """Along one axis: the cell (B,), the pixel in it, whether that is in the second half, how much own and
+        neighbour are heard (B, 2), and the two cells between which `lacking` is interpolated, with the second's
+        share (B, 1)."""
         cell = at // side
         v = at - cell * side
-        beside = g.unsqueeze(g.where(v < half, -1, 1), 1) * corner
-        share = g.gather(ramp, g.unsqueeze(v + half, 1) - beside * side)
+        own = g.unsqueeze(g.gather(ramp, v), 1)
         position = (g.cast(at, FLOAT) + 0.5) / size - 0.5
         before = g.op("Floor", position)
         index = g.cast(before, INT)
         taps = g.op("Max", index, 0), g.op("Min", index + 1, cells - 1), g.unsqueeze(position - before, 1)
-        return g.unsqueeze(cell, 1), g.unsqueeze(v, 1), beside, share, taps
+        return cell, v, g.cast(v >= half, INT), g.concat(own, 1.0 - own, axis=1), taps
 
     def chunk(i: Value) -> tuple[Value]:
         begin = g.reshape(i * CHUNK, 1)
         part = g.op("Slice", padded, begin, begin + CHUNK, np.array([1]))
-        cy, v, dy, vertical, (top, bottom, fy) = axis(g.gather(part, 0), h, corners[:, 0])
-        cx, u, dx, horizontal, (left, right, fx) = axis(g.gather(part, 1), w, corners[:, 1])
-
-        def inside(y: Value, x: Value) -> Value:
-            return (y >= 0) & (y < h) & (x >= 0) & (x < w)
-
-        there = inside(cy + dy, cx + dx)
-        n = g.where(there, (cy + dy) * w + (cx + dx), 0)
-        taken = g.gather(source, n)
-        sy, sx = taken // w - dy, taken % w - dx
-        there = there & g.gather(hole, n) & inside(sy, sx) & any_
-        there = there & g.gather(level.known, g.where(there, sy * w + sx, 0))
-        pixel = g.where(there, (sy * side + v) * width + (sx * side + u), 0)
-        share = g.unsqueeze(g.cast(there, FLOAT) * vertical * horizontal, 2)
-        total = g.sum(g.cast(g.gather(flat, pixel), FLOAT) * share, 1)
-        copied = total / g.op("Max", g.sum(share, 1), 1e-4)
+        cy, v, lower, vertical, (top, bottom, fy) = axis(g.gather(part, 0), h)
+        cx, u, right, horizontal, (west, east, fx) = axis(g.gather(part, 1), w)
+        quarter = ((cy * w + cx) * 2 + lower) * 2 + right
+        both = g.reshape(g.unsqueeze(vertical, 2) * g.unsqueeze(horizontal, 1), -1, 4)
+        share = g.unsqueeze(g.gather(heard, quarter) * both, 1)  # (B, 1, 4)
+        pixel = g.gather(origin, quarter) + g.unsqueeze(v * width + u, 1)
+        total = g.op("MatMul", share, g.cast(g.gather(flat, pixel), FLOAT))
+        copied = g.reshape(total, -1, 3) / g.op("Max", g.sum(share, 2), 1e-4)
 
         def column(x: Value) -> Value:
             return g.gather(lacking, top * w + x) * (1.0 - fy) + g.gather(lacking, bottom * w + x) * fy
 
-        values = copied + (column(left) * (1.0 - fx) + column(right) * fx) * 255.0
+        values = copied + (column(west) * (1.0 - fx) + column(east) * fx) * 255.0
         return (g.cast(g.clip(values, 0.0, 255.0) + 0.5, BYTE),)
 
     (colours,) = g.loop(chunks, chunk, scan=(BYTE,))
