@@ -120,6 +120,9 @@ class Value:
     def __truediv__(self, other: Operand) -> Value:
         return self.graph.op("Div", self, other)
 
+    def __rtruediv__(self, other: Operand) -> Value:
+        return self.graph.op("Div", other, self)
+
     def __floordiv__(self, other: Operand) -> Value:
         """Of integers that are not negative: ONNX cuts towards zero."""
         return self.graph.op("Div", self, other)
@@ -749,8 +752,8 @@ def holes_filled(
     chunks = count // CHUNK + 1
     padded = g.op("Pad", where, g.dims(0, 0, 0, chunks * CHUNK - count))
     flat = g.reshape(image, -1, 3)
-    half, size = side // 2, g.cast(side, FLOAT)
-    ramp = g.op("Sin", (g.cast(g.arange(side) + half, FLOAT) + 0.5) * float(np.pi / 2) / size)
+    half, per_pixel = side // 2, 1.0 / g.cast(side, FLOAT)
+    ramp = g.op("Sin", (g.cast(g.arange(side) + half, FLOAT) + 0.5) * float(np.pi / 2) * per_pixel)
     ramp = ramp * ramp  # how much a cell's own copy counts; the rest is its neighbour's
 
     def axis(at: Value, cells: Value) -> tuple[Value, Value, Value, Value, tuple[Value, ...]]:
@@ -760,7 +763,7 @@ def holes_filled(
         cell = at // side
         v = at - cell * side
         own = g.unsqueeze(g.gather(ramp, v), 1)
-        position = (g.cast(at, FLOAT) + 0.5) / size - 0.5
+        position = (g.cast(at, FLOAT) + 0.5) * per_pixel - 0.5
         before = g.op("Floor", position)
         index = g.cast(before, INT)
         taps = g.op("Max", index, 0), g.op("Min", index + 1, cells - 1), g.unsqueeze(position - before, 1)
