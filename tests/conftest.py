@@ -26,3 +26,16 @@ def rethined(tmp_path: Path) -> Run:
         return subprocess.run(command, cwd=tmp_path, timeout=120, check=False, **options)
 
     return run
+
+
+@pytest.fixture
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where numba is not installed: `rethined.plain` does the work of all loops."""
+    from rethined import search, upscale
+
+    for module, names in (
+        (upscale, ("_fill", "_shrink", "_contribute")),
+        (search, ("_describe", "_improve", "_vote", "_meld")),
+    ):
+        for name in names:
+            monkeypatch.setattr(module, name, None)

@@ -133,3 +133,204 @@ def pull_push(image: Array, mask: NDArray[np.bool_], levels: int) -> Array:
     for v, w in zip(reversed(values), reversed(weights), strict=True):
         filled = v * w[..., None] + upsample(filled, 2) * (1 - w[..., None])
     return filled
+
+
+def cells(small: Array, holes: Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """What `search` compares of cells of 4 x 4 pixels, (h, w, 5), and which are known; `small` (H, W, 3)."""
+    height, width = holes.shape[0] // 4, holes.shape[1] // 4
+    values, known = np.zeros((height, width, 5), np.int64), np.zeros((height, width), np.bool_)
+    for y in range(height):
+        for x in range(width):
+            there = np.s_[4 * y : 4 * y + 4, 4 * x : 4 * x + 4]
+            if holes[there].any():
+                continue
+            known[y, x] = True
+            pixels = small[there]
+            grey = pixels.mean(-1)
+            across, down = np.abs(np.diff(grey, axis=1)).mean(), np.abs(np.diff(grey, axis=0)).mean()
+            parts = [*(120 * pixels.mean((0, 1))), min(240 * across, 120), min(240 * down, 120)]
+            values[y, x] = [int(np.floor(part + 0.5)) for part in parts]
+    return values, known
+
+
+def texture_around(values: NDArray[np.int64], known: NDArray[np.bool_], y: int, x: int) -> NDArray[np.int64]:
+    """The mean of what is known in the smallest aligned block of 2^n x 2^n cells around one, rounded; else 0."""
+    side = 2
+    while side < 2 * max(known.shape):
+        top, left = y // side * side, x // side * side
+        there = np.s_[top : top + side, left : left + side]
+        if known[there].any():
+            count = int(known[there].sum())
+            return (2 * values[there][known[there]].sum(0) + count) // (2 * count)
+        side *= 2
+    return np.zeros(values.shape[-1], np.int64)
+
+
+def search(small: Array, holes: Array, low: Array, query: Array, key: Array) -> dict[int, int] | None:
+    """`rethined.search.find` one cell and one candidate at a time: from each hole cell to the cell it copies.
+
+    `small` (H, W, 3), `holes` (H, W), `low` (H / 4, W / 4, 3), `query` and `key` (H / 8, W / 8, D).
+    """
+    values, known = cells(small, holes)
+    textures = values[..., 3:].copy()
+    for y, x in zip(*np.nonzero(~known), strict=True):
+        values[y, x, :3] = np.floor(low[y, x].clip(0, 1) * 120 + 0.5)
+        values[y, x, 3:] = texture_around(textures, known, y, x)
+    q, k = np.rint(127 * query).astype(np.int64), np.rint(127 * key).astype(np.int64)
+
+    def halved(values: NDArray[np.int64]) -> NDArray[np.int64]:
+        return (values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2] + 2) // 4
+
+    levels = [(values, known, q.repeat(2, 0).repeat(2, 1), k.repeat(2, 0).repeat(2, 1))]
+    levels.append((halved(values), halved(known * 4) == 4, q, k))
+    levels.append((halved(levels[1][0]), halved(levels[1][1] * 4) == 4, halved(q), halved(k)))
+    found: dict[int, int] | None = None
+    for number in (2, 1, 0):
+        found = level(*levels[number], number, found)
+    return {cell: found[cell] for cell in map(int, np.flatnonzero(~known))} if found is not None else None
+
+
+def level(
+    values: NDArray[np.int64],
+    known: NDArray[np.bool_],
+    query: NDArray[np.int64],
+    key: NDArray[np.int64],
+    number: int,
+    coarser: dict[int, int] | None,
+) -> dict[int, int] | None:
+    """One level of `search`: from every hole cell, and those beside them, to the cell it copies."""
+    from rethined import search as constants
+
+    height, width = known.shape
+    hole = [(int(y), int(x)) for y, x in zip(*np.nonzero(~known), strict=True)]
+    targets = [
+        (y, x)
+        for y in range(height)
+        for x in range(width)
+        if not known[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].all()
+    ]
+
+    def valid(y: int, x: int) -> bool:
+        inside = 2 <= y < height - 2 and 2 <= x < width - 2
+        return inside and bool(known[y - 2 : y + 3, x - 2 : x + 3].all())
+
+    choices = [(y, x) for y in range(height) for x in range(width) if valid(y, x)]
+    if not choices or not hole:
+        return None
+    everywhere = np.argwhere(known)
+    depth = {(y, x): int(np.abs(everywhere - (y, x)).sum(1).min()) for y in range(height) for x in range(width)}
+
+    def random(y: int, x: int, counter: int) -> tuple[int, int]:
+        seed = ((y * width + x) * 7919 + counter * 104729 + 12345) % 65521
+        return seed * 17364 % 65521, seed * 31337 % 65521
+
+    source = {}
+    deep = constants.INHERITED[number] if coarser is not None else None
+    for y, x in targets:
+        source[y, x] = choices[random(y, x, 64 * 64 + number)[0] * len(choices) // 65521]
+        above = coarser.get((y // 2) * (width // 2) + x // 2) if coarser is not None else None
+        if above is not None and deep is not None and depth[y, x] >= deep:
+            sy, sx = above // (width // 2) * 2 + y % 2, above % (width // 2) * 2 + x % 2
+            nearby = [(sy + dy, sx + dx) for dy, dx in constants.NEARBY if valid(sy + dy, sx + dx)]
+            source[y, x] = nearby[0] if nearby else source[y, x]
+
+    def weight(y: int, x: int) -> int:
+        return constants.WEIGHTS[min(depth[y, x], 3)] if 0 <= y < height and 0 <= x < width else 0
+
+    window = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)]
+    around = {
+        (y, x): [(dy, dx, weight(y + dy, x + dx)) for dy, dx in window if weight(y + dy, x + dx)] for y, x in targets
+    }
+
+    def price(values: NDArray[np.int64], at: tuple[int, int], offer: tuple[int, int]) -> int:
+        (y, x), (sy, sx) = at, offer
+        whole = sum(w for _, _, w in around[at])
+        total = (whole * constants.AFFINITY + 8) // 16 * (127 * 127 - int(query[y, x] @ key[sy, sx]))
+        for dy, dx, w in around[at]:
+            apart = values[y + dy, x + dx] - values[sy + dy, sx + dx]
+            total += w * int(apart @ apart)
+        return total
+
+    def step(
+        values: NDArray[np.int64],
+        cost: dict[tuple[int, int], int],
+        jump: int,
+        guesses: int,
+        counter: int,
+    ) -> tuple[dict[tuple[int, int], tuple[int, int]], dict[tuple[int, int], int]]:
+        better, lower = {}, {}
+        for y, x in targets:
+            best = source[y, x]
+            least = cost[y, x] if (y, x) in cost else price(values, (y, x), best)
+            offers: list[tuple[int, int] | None] = []
+            for dy in (-jump, 0, jump) if jump else ():
+                for dx in (-jump, 0, jump):
+                    if (dy, dx) != (0, 0) and (y + dy, x + dx) in source:
+                        sy, sx = source[y + dy, x + dx]
+                        offers.append((sy - dy, sx - dx))
+            offers += [None] * guesses
+            reach = max(height, width) // (4 if coarser is not None else 1)
+            for n, offer in enumerate(offers):
+                if offer is None:
+                    a, b = random(y, x, counter * 16 + n - len(offers) + guesses)
+                    offer = best[0] + a % (2 * reach + 1) - reach, best[1] + b % (2 * reach + 1) - reach
+                    reach = max(1, reach // 2)
+                if valid(*offer) and (now := price(values, (y, x), offer)) < least:
+                    best, least = offer, now
+            better[y, x], lower[y, x] = best, least
+        return better, lower
+
+    def drawn(
+        values: NDArray[np.int64], cost: dict[tuple[int, int], int], wanted: list[tuple[int, int]]
+    ) -> NDArray[np.int64]:
+        mean = max(1, sum(cost.values()) // len(cost))
+        votes = {at: 2 ** (16 - min(16, cost[at] * constants.DECISION // mean)) for at in targets}
+        result = values.copy()
+        for y, x in wanted:
+            heard = [(y + dy, x + dx) for dy, dx in window if (y + dy, x + dx) in votes]
+            total = sum(votes[at] for at in heard)
+            sums = sum(votes[v, u] * values[source[v, u][0] - v + y, source[v, u][1] - u + x] for v, u in heard)
+            result[y, x] = (2 * sums + total) // (2 * total)
+        return result
+
+    if deep is not None:
+        source, cost = step(values, {}, 0, 0, 0)
+        values = drawn(values, cost, [at for at in hole if depth[at] >= deep])
+    for turn in range(constants.ROUNDS):
+        cost = {}
+        for n, jump in enumerate(constants.JUMPS[turn]):
+            source, cost = step(values, cost, jump, constants.GUESSES[number], (number * 8 + turn) * 8 + n)
+        if turn < constants.ROUNDS - 1:
+            values = drawn(values, cost, hole)
+    return {y * width + x: sy * width + sx for (y, x), (sy, sx) in source.items()}
+
+
+def melded(low: Array, source: NDArray[np.int64], trust: Array) -> Array:
+    """The low band that `search.correction` describes, by one dense system; `low` (h, w, 3), the others (h, w).
+
+    Known cells are their own source.
+    """
+    h, w = source.shape
+    hole = {(y, x): n for n, (y, x) in enumerate(np.argwhere(source != np.arange(h * w).reshape(h, w)).tolist())}
+    system, right = np.zeros((len(hole), len(hole))), np.zeros((len(hole), 3))
+    for (y, x), n in hole.items():
+        system[n, n] += trust[y, x]
+        right[n] += trust[y, x] * low[y, x]
+        for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
+            qy, qx = y + dy, x + dx
+            if not (0 <= qy < h and 0 <= qx < w):
+                continue
+            sy, sx = divmod(int(source[y, x]), w)
+            difference = low[sy, sx] - low[sy + dy, sx + dx]
+            system[n, n] += 1
+            if (qy, qx) in hole:
+                ty, tx = divmod(int(source[qy, qx]), w)
+                difference = (difference + low[ty - dy, tx - dx] - low[ty, tx]) / 2
+                system[n, hole[qy, qx]] -= 1
+            else:
+                right[n] += low[qy, qx]
+            right[n] += difference
+    result = low.copy()
+    for (y, x), values in zip(hole, np.linalg.solve(system, right), strict=True):
+        result[y, x] = values
+    return result

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rethined import upscale as loops
 from rethined.engine import Engine, plan
 from rethined.masks import free_form
 from rethined.upscale import Upscaler, contributions, low_correction, ramps
@@ -27,15 +26,14 @@ def scene(height: int, width: int, scale: int, seed: int, coverage: tuple[float,
     [(True, 1, 4, 4), (True, 3, 2, 1), (False, 2, 3, 4), (True, 1, 1, 4), (True, 1, 7, 4), (True, 2, 3, 1)],
 )
 def test_fill_is_the_reference_within_one_grey_level(
-    overlap: bool, k: int, scale: int, band: int, dtype: type, compiled: bool, monkeypatch: pytest.MonkeyPatch
+    overlap: bool, k: int, scale: int, band: int, dtype: type, compiled: bool, request: pytest.FixtureRequest
 ) -> None:
     import dataclasses
 
     from test_model import random_attention
 
-    if not compiled:  # as where numba is not installed
-        monkeypatch.setattr(loops, "_fill", None)
-        monkeypatch.setattr(loops, "_shrink", None)
+    if not compiled:
+        request.getfixturevalue("without_numba")
 
     from rethined.config import DEFAULT
     from rethined.model.patch_match import corrupted_patches
@@ -88,8 +86,11 @@ def test_ramps_are_the_reference_window_and_sum_to_one(side: int) -> None:
     np.testing.assert_allclose(both.reshape(9, side, side), window(side, True).numpy(), atol=1e-6)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("k", [1, 3])
-def test_contributions_are_the_reference(k: int) -> None:
+def test_contributions_are_the_reference(k: int, compiled: bool, request: pytest.FixtureRequest) -> None:
+    if not compiled:
+        request.getfixturevalue("without_numba")
     from test_model import hole, random_attention
 
     from rethined.model import patch_match
@@ -121,11 +122,10 @@ def test_plan_covers_the_photo_within_budget(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [(701, 1203), (96, 64), (2000, 300)])
-def test_without_numba_the_engine_gives_the_same(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_numba_the_engine_gives_the_same(size: tuple[int, int], request: pytest.FixtureRequest) -> None:
     _, image, mask = scene(*size, 1, 3)
     fast = Engine(threads=2)(image, mask)
-    monkeypatch.setattr(loops, "_fill", None)
-    monkeypatch.setattr(loops, "_shrink", None)
+    request.getfixturevalue("without_numba")
     slow = Engine(threads=2)(image, mask)
     # Sums in another order may round to the neighbouring level.
     assert np.abs(fast.astype(int) - slow).max() <= 1

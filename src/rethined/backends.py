@@ -19,8 +19,8 @@ class CoreOutput(NamedTuple):
     low: NDArray[np.float32]
     """(1, 3, h / band, w / band) in [0, 1], give or take: the low band. Known cells are their true means."""
     first: NDArray[Any]
-    """With `ModelConfig.search` the queries (1, D, h / P, w / P), float32, of unit length. Without, the sources (N, k)
-    int32: for every patch, in reading order, the patches it copies."""
+    """With `ModelConfig.search` the queries (1, D, h / P, w / P), float32, of unit length. Without, the sources
+    (N, k), int32: for every patch, in reading order, the patches it copies."""
     second: NDArray[np.float32]
     """With `search` the keys (1, D, h / P, w / P). Without, the weights (N, k) of the sources, which sum to 1, or to
     0 where no patch is known."""

@@ -17,9 +17,11 @@ def compiled(*freedoms: str) -> Callable[[Any], Any]:
             import numba
         except ImportError:
             return None
+        # Loops divide by what is never 0, and need not ask.
+        options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(freedoms)}
         try:
-            return numba.njit(cache=True, nogil=True, fastmath=set(freedoms))(function)
+            return numba.njit(cache=True, **options)(function)
         except RuntimeError:  # no such folder: compile anew in every process
-            return numba.njit(nogil=True, fastmath=set(freedoms))(function)
+            return numba.njit(**options)(function)
 
     return decorate

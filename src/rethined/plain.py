@@ -1,4 +1,7 @@
-"""The loops of `rethined.upscale` in NumPy, for machines without numba: the same results, several times slower."""
+"""The loops of `rethined.upscale` and `rethined.search` in NumPy, for machines without numba.
+
+The same results, but for the last bit of what is not an integer, many times slower.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+Shorts = NDArray[np.int16]
+Bytes = NDArray[np.int8]
+Bools = NDArray[np.bool_]
 
 
 def shrink(
@@ -16,23 +23,53 @@ def shrink(
     """What `Upscaler.shrink` returns: image (1, 3, h, w), mask (1, 1, h, w), detail (1, 6, h / P, w / P)."""
     h, w = grid
     rows, columns = (min(a // scale, b) for a, b in zip(mask.shape, grid, strict=True))
-    small = np.zeros((3, h, w), np.float32)
-    holes = np.ones(grid, np.float32)
-    differences = np.zeros((6, h, w), np.float32)
+    small, holes = np.zeros((3, h, w), np.float32), np.ones(grid, np.float32)
+    energy, squares = np.zeros((6, h, w // patch_size), np.float32), np.zeros((6, w), np.float32)
     half = scale // 2
-    gain = np.float32(1 / np.iinfo(image.dtype).max)
-    for y in range(rows):  # a row of boxes at a time: no float copy of the photo
+    gain = np.float32(1 / (scale * scale * np.iinfo(image.dtype).max))
+    share = gain * np.float32(scale) / np.float32(max(2 * half, 1))
+    for y in range(rows):  # a row of boxes at a time: nothing of the photo's size
         strip = slice(y * scale, (y + 1) * scale), slice(0, columns * scale)
         hole = mask[strip].reshape(scale, columns, scale).any((0, 2))
-        boxes = image[strip].reshape(scale, columns, scale, 3).astype(np.float32) * gain
+        boxes = image[strip].reshape(scale, columns, scale, 3).astype(np.uint32)
         holes[y, :columns] = hole
-        small[:, y, :columns] = np.where(hole, 0, boxes.mean((0, 2), dtype=np.float32).T)
+        small[:, y, :columns] = np.where(hole, 0, boxes.sum((0, 2)).T.astype(np.float32) * gain)
         if half:
-            across = boxes[:, :, :half].mean((0, 2)) - boxes[:, :, scale - half :].mean((0, 2))
-            down = boxes[:half].mean((0, 2)) - boxes[scale - half :].mean((0, 2))
-            differences[:, y, :columns] = np.where(hole, 0, np.concatenate([across.T, down.T]) / 2)
-    blocks = differences.reshape(6, h // patch_size, patch_size, w // patch_size, patch_size)
-    return small[None], holes[None, None], np.sqrt((blocks**2).mean((2, 4), dtype=np.float32))[None]
+            first = [boxes[:, :, :half], boxes[:half]]
+            last = [boxes[:, :, scale - half :], boxes[scale - half :]]
+            before, after = (
+                np.concatenate([b.sum((0, 2)).T for b in part]).astype(np.float32) for part in (first, last)
+            )
+            squares[:, :columns] = np.where(hole, 0, ((before - after) * share) ** 2)
+            for x in range(patch_size):  # in the compiled loop's order: the same bits
+                energy[:, y] += squares[:, x::patch_size]
+    blocks = energy.reshape(6, h // patch_size, patch_size, -1).sum(2)
+    return small[None], holes[None, None], np.sqrt(blocks / np.float32(patch_size**2))[None]
+
+
+def contribute(
+    source: Ints,
+    weight: Floats,
+    corrupted: Bools,
+    columns: int,
+    rows: NDArray[np.int64],
+    index: Ints,
+    heard: Floats,
+) -> None:
+    """To `index` and `heard` (R, 9, k), zeros, what `upscale.contributions` says of the patches `rows`."""
+    height = len(corrupted) // columns
+    dy, dx = np.divmod(np.arange(9), 3)
+    dy, dx = dy - 1, dx - 1
+    y, x = rows[:, None] // columns + dy, rows[:, None] % columns + dx  # (R, 9)
+    n = np.clip(y, 0, height - 1) * columns + np.clip(x, 0, columns - 1)
+    there = (y >= 0) & (y < height) & (x >= 0) & (x < columns) & corrupted[n]
+    sy, sx = np.divmod(source[n], np.int32(columns))  # (R, 9, k)
+    sy, sx = sy - dy[:, None], sx - dx[:, None]
+    inside = there[..., None] & (sy >= 0) & (sy < height) & (sx >= 0) & (sx < columns)
+    index[inside] = (sy * columns + sx)[inside]
+    known = inside & ~corrupted[index]
+    index *= known
+    heard[:] = weight[n] * known
 
 
 def fill(
@@ -84,3 +121,156 @@ def _upsampled(picture: Floats, scale: int, top: int, left: int, rows: int, colu
     x0, x1, fx = taps(left, columns, picture.shape[1])
     lines = picture[y0] * (1 - fy)[:, None, None] + picture[y1] * fy[:, None, None]
     return np.asarray(lines[:, x0] * (1 - fx)[:, None] + lines[:, x1] * fx[:, None], np.float32)
+
+
+def describe(small: Floats, holes: Floats, values: Shorts, known: Bools, first: int, last: int) -> None:
+    """To rows `first` to `last` of `values` (5, h, w), zeros, and `known` (h, w): see `search.pyramid`.
+
+    Sums are in the compiled loop's order: the same bits.
+    """
+    height, width = last - first, known.shape[1]
+
+    def pixels(picture: NDArray[Any]) -> NDArray[Any]:
+        """(..., 4, 4, height, width): first which pixel of a cell, then which cell."""
+        rows = picture[..., 4 * first : 4 * last, :]
+        cells = rows.reshape(*rows.shape[:-2], height, 4, width, 4)
+        return np.moveaxis(cells, (-3, -1), (-4, -3))
+
+    whole = (pixels(holes) == 0).all((0, 1))
+    colours = pixels(small)
+    grey = colours[0] + colours[1] + colours[2]
+    sums = np.zeros((5, height, width), np.float32)
+    for y in range(4):
+        for x in range(4):
+            sums[:3] += colours[:, y, x]
+            if x < 3:
+                sums[3] += np.abs(grey[y, x] - grey[y, x + 1])
+            if y < 3:
+                sums[4] += np.abs(grey[y, x] - grey[y + 1, x])
+    gains = np.asarray([120 / 16] * 3 + [120 * 2 / 36] * 2, np.float32)[:, None, None]
+    described = np.floor(sums * gains + np.float32(0.5))
+    described[3:] = np.minimum(described[3:], 120)
+    known[first:last] = whole
+    values[:, first:last] = described * whole
+
+
+def improve(
+    values: Shorts,
+    weights: Shorts,
+    patch: Ints,
+    query: Bytes,
+    key: Bytes,
+    places: NDArray[np.int64],
+    cells: NDArray[np.int64],
+    asked: Ints,
+    affinity: Ints,
+    shift: Ints,
+    better: Ints,
+    cost: Ints,
+    height: int,
+    width: int,
+    stride: int,
+    jump: int,
+    guesses: int,
+    radius: int,
+    counter: int,
+    fresh: bool,
+    first: int,
+    last: int,
+) -> None:
+    """One step of the search: see `search._improve`."""
+    margin = (stride - width) // 2
+    here, cell = places[first:last], cells[first:last]
+    around = np.arange(-2, 3)[:, None] * stride + np.arange(-2, 3)  # (5, 5) cells
+    pictures, counts = values.reshape(-1, 5), weights.reshape(-1, 5)[:, 0].astype(np.int32)
+    near = here[:, None] + around.reshape(-1)
+    mine, share = pictures[near].astype(np.int32), counts[near]
+    asking = query[asked[first:last]].astype(np.int32)
+    best = shift[here].astype(np.int64)
+    least = np.full(len(here), 2**31 - 1) if fresh else cost[first:last].astype(np.int64)
+
+    def offer(moved: NDArray[np.int64], tried: Bools) -> None:
+        """Take `moved` as source where it is `tried`, valid and cheaper."""
+        chosen = np.flatnonzero(tried & (patch[here + moved] >= 0))
+        product = (asking[chosen] * key[patch[here[chosen] + moved[chosen]]]).sum(1)
+        price = affinity[first:last][chosen] * (16129 - product)
+        hopeful = price < least[chosen]  # what else it costs is not negative
+        chosen, price = chosen[hopeful], price[hopeful]
+        there = near[chosen] + moved[chosen, None]
+        price += np.einsum("nct,nct,nc->n", *[pictures[there] - mine[chosen]] * 2, share[chosen])
+        cheaper = price < least[chosen]
+        least[chosen[cheaper]], best[chosen[cheaper]] = price[cheaper], moved[chosen[cheaper]]
+
+    if fresh:
+        offer(best.copy(), np.ones(len(here), np.bool_))
+    for n in (0, 1, 2, 3, 5, 6, 7, 8) if jump else ():
+        moved = shift[here + ((n // 3 - 1) * stride + n % 3 - 1) * jump].astype(np.int64)
+        offer(moved, moved != best)
+    reach = radius
+    for n in range(guesses):
+        random = (cell * 7919 + (counter * 16 + n) * 104729 + 12345) % 65521
+        down, across = (random * factor % 65521 % (2 * reach + 1) - reach for factor in (17364, 31337))
+        reach = max(1, reach // 2)
+        y, x = np.divmod(here + best, stride)
+        y, x = y - margin + down, x - margin + across
+        inside = (y >= 0) & (x >= 0) & (y < height) & (x < width)
+        offer(best + (down * stride + across) * inside, inside)
+    better[here] = best
+    cost[first:last] = least
+
+
+def vote(
+    values: Shorts,
+    drawn: Shorts,
+    shift: Ints,
+    votes: Ints,
+    places: NDArray[np.int64],
+    stride: int,
+    first: int,
+    last: int,
+) -> None:
+    """What hole cells are drawn as: see `search._vote`."""
+    here = places[first:last]
+    total, sums = np.zeros(len(here), np.int64), np.zeros((len(here), 5), np.int64)
+    pictures = values.reshape(-1, 5)
+    for y in range(-2, 3):
+        for x in range(-2, 3):
+            n = here + y * stride + x
+            total += votes[n]
+            sums += votes[n][:, None] * pictures[here + shift[n]].astype(np.int64)
+    drawn.reshape(-1, 5)[here] = (2 * sums + total[:, None]) // (2 * total[:, None])
+
+
+def meld(
+    joined: Floats,
+    colours: Floats,
+    source: Ints,
+    trust: Floats,
+    cells: Ints,
+    half: int,
+    relaxation: np.float32,
+    sweeps: int,
+) -> None:
+    """Solve the equation of `search.correction` in place of `joined`: see `search._meld`."""
+    h, w = source.shape
+    y, x = np.divmod(cells, np.int32(w))
+    sy, sx = np.divmod(source[y, x], np.int32(w))
+    share = trust[y, x]
+    wanted = share[:, None] * colours[y, x]
+    for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
+        inside = np.flatnonzero((y + dy >= 0) & (y + dy < h) & (x + dx >= 0) & (x + dx < w))
+        share[inside] += 1
+        qy, qx, py, px = y[inside] + dy, x[inside] + dx, sy[inside], sx[inside]
+        by, bx = np.divmod(source[qy, qx], np.int32(w))
+        here = colours[py, px] - colours[py + dy, px + dx]
+        there = colours[by - dy, bx - dx] - colours[by, bx]
+        known = ((by == qy) & (bx == qx))[:, None]
+        wanted[inside] += np.where(known, here, (here + there) * np.float32(0.5))
+    gain = (relaxation / share)[:, None]
+    flat = joined.reshape(-1, 3)
+    place = (y + 1) * (w + 2) + x + 1
+    for _ in range(sweeps):
+        for part in (slice(0, half), slice(half, None)):
+            p = place[part]
+            around = flat[p - w - 2] + flat[p - 1] + flat[p + 1] + flat[p + w + 2]
+            flat[p] = (1 - relaxation) * flat[p] + gain[part] * (wanted[part] + around)

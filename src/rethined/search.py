@@ -1,10 +1,10 @@
 """NeuralPatchMatch without a score matrix (3.3): which known cell every hole cell copies, found by PatchMatch.
 
 The network draws a low band, one colour per cell of 4 x 4 low-resolution pixels, and gives each patch a query and a
-key (Eq. 1). An arg-max over all pairs knows nothing of neighbours, and what it copies is a mosaic. Here every hole cell
-looks for the place whose surroundings are most like its own, as they look once everything is copied, and whose key
-suits its query: by propagation and random guesses (Barnes et al. 2009), from coarse to fine, with votes in between
-(Wexler et al. 2007).
+key (Eq. 1). An arg-max over all pairs knows nothing of neighbours, and what it copies is a mosaic. Here every hole
+cell looks for the place whose surroundings are most like its own, as they look once everything is copied, and whose
+key suits its query: by propagation and random guesses (Barnes et al. 2009), from coarse to fine, with votes in
+between (Wexler et al. 2007).
 
 Every number that a choice depends on is an integer, held where sums are largest as a float32 below 2^24: the same
 inputs give the same sources in any order of summation, on any number of threads, and in any language.
@@ -13,7 +13,7 @@ inputs give the same sources in any order of summation, on any number of threads
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +24,8 @@ from rethined.compiled import compiled
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+Shorts = NDArray[np.int16]
+Bytes = NDArray[np.int8]
 Bools = NDArray[np.bool_]
 
 CELL = 4
@@ -42,6 +44,8 @@ WEIGHTS = (8, 4, 2, 1)
 """What a cell counts in a comparison, by its depth in the hole: 0 is known, 3 is three cells or more."""
 AFFINITY = 5
 """What the product of query and key counts, in sixteenths of all that is compared."""
+LEAST_AFFINITY = 6
+"""What it counts beside that: deep in holes, little else is certain."""
 LEVELS = 3
 """Sizes at which holes are filled, each half of the one before."""
 ROUNDS = 4
@@ -49,15 +53,21 @@ ROUNDS = 4
 JUMPS = ((8, 4, 2, 1), (2, 1), (2, 1), (2, 1))
 """In each round: how far away, in cells, the neighbours are whose sources are tried."""
 GUESSES = (3, 6, 12)
-"""By level, finest first: random places tried after the neighbours', each within half the distance of the one before."""
+"""By level, finest first: random places tried after the neighbours', each within half the last one's distance."""
 INHERITED = (3, 6)
-"""By level: how deep in the hole, in cells, the coarser level has its say. Nearer to what is known, small cells and the
-low band say more."""
+"""By level: how deep in the hole, in cells, the coarser level has its say. Nearer to what is known, small cells and
+the low band say more."""
 DECISION = 8
 """How strongly votes prefer those whose surroundings fit: one of the mean cost counts 2^DECISION times less."""
 NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
 """Where a source is looked for that a coarser level proposes, rows and columns."""
 
+MARGIN = max(REACH, *(jump for jumps in JUMPS for jump in jumps))
+"""Cells around every grid in which nothing is, so that neighbours are looked up without minding the border."""
+ROW = np.asarray([1] * CHANNELS * (2 * REACH + 1) + [0] * 7, np.int16)
+"""The numbers in a row of surroundings, and as many more as fill vector registers."""
+GRAIN = 500
+"""Targets that are worth waking another thread for."""
 TRUST = np.float32(0.02)
 """What the network's colours count, deep in the hole, beside one difference between neighbours."""
 RELAXATION = np.float32(1.7)
@@ -65,8 +75,8 @@ RELAXATION = np.float32(1.7)
 SWEEPS = 20
 """Of the solver."""
 
-Spread = Callable[[Callable[[int, int], None], int], None]
-"""Calls work(first, last) on consecutive parts of range(count), at once if it can."""
+Spread = Callable[[Callable[[int, int], None], int, int], None]
+"""Calls work(first, last) on consecutive parts of range(count), each of at least so many, at once if it can."""
 
 
 class Sources(NamedTuple):
@@ -83,14 +93,16 @@ class Sources(NamedTuple):
 class Level(NamedTuple):
     """The picture at one size, of h x w cells."""
 
-    values: Floats
-    """(h, w, CHANNELS), 0 to WHITE; guesses in the hole."""
+    values: Shorts
+    """(CHANNELS, h, w), 0 to WHITE; guesses in the hole."""
     known: Bools
     """(h, w)"""
-    query: Floats
-    """(h, w, D), in units of 1 / UNIT."""
-    key: Floats
-    """(h, w, D)"""
+    patch: Ints
+    """(h, w): which patch a cell is in."""
+    query: Bytes
+    """(N, D) of the patches, in units of 1 / UNIT."""
+    key: Bytes
+    """(N, D)"""
 
 
 def find(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, spread: Spread) -> Sources | None:
@@ -99,72 +111,83 @@ def find(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, 
     `small` (3, h, w) in [0, 1] and `holes` (h, w), 1 = hole, from `Upscaler.shrink`; `low` (3, h / CELL, w / CELL),
     `query` and `key` (D, h / 2 CELL, w / 2 CELL) from the core.
     """
-    found: tuple[Ints, Ints] | None = None
-    levels = pyramid(small, holes, low, query, key)
+    found: Ints | None = None
+    levels = pyramid(small, holes, low, query, key, spread)
     for number in reversed(range(LEVELS)):
-        found = search(levels[number], number, found, spread) or found
+        found = search(levels[number], number, found, spread)
+    if found is None:
+        return None
     known = levels[0].known
     cells = np.flatnonzero(~known).astype(np.int32)
-    valid = interior(known)
-    if found is None or not valid.any():
-        return None
-    place, source = found
-    return Sources(cells, source[place.reshape(-1)[cells]], depths(known))
+    return Sources(cells, found.reshape(-1)[cells], depths(known))
 
 
-def pyramid(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats) -> list[Level]:
+def pyramid(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, spread: Spread) -> list[Level]:
     """The picture at LEVELS sizes, finest first; holes have the low band's colours and the texture around."""
-    described, known = (_describe or plain.describe)(small, holes)
-    guess = np.floor(low.transpose(1, 2, 0).clip(0, 1) * np.float32(WHITE) + np.float32(0.5))
-    texture = from_ancestors(described[..., 3:], known)
-    values = np.where(known[..., None], described, np.concatenate([guess, texture], -1)).astype(np.float32)
-    q, k = (np.rint(vectors.transpose(1, 2, 0) * np.float32(UNIT)) for vectors in (query, key))
-    levels = [Level(values, known, q.repeat(2, 0).repeat(2, 1), k.repeat(2, 0).repeat(2, 1))]
-    for number in range(1, LEVELS):
-        values, known = np.floor((_sums(values) + 2) / 4), _sums(known.astype(np.float32)) == 4
+    height, width = low.shape[1:]
+    values, known = np.zeros((CHANNELS, height, width), np.int16), np.zeros((height, width), np.bool_)
+    describe = _describe or plain.describe
+    spread(lambda a, b: describe(small, holes, values, known, a, b), height, height // 2)
+    cells = np.flatnonzero(~known)
+    guess = low.reshape(3, -1)[:, cells].clip(0, 1)
+    values[:3].reshape(3, -1)[:, cells] = np.floor(guess * np.float32(WHITE) + np.float32(0.5))
+    values[3:] = from_ancestors(values[3:], known)
+    q, k = (np.rint(vectors * np.float32(UNIT)).astype(np.int8) for vectors in (query, key))
+    levels = []
+    for number in range(LEVELS):
+        if number:
+            values, known = (_sums(values) + 2) >> 2, _sums(known.astype(np.int16)) == 4
         if number > 1:
-            q, k = (np.floor((_sums(vectors) + 2) / 4) for vectors in (q, k))
-        levels.append(Level(values, known, q, k))
+            q, k = (((_sums(vectors.astype(np.int16)) + 2) >> 2).astype(np.int8) for vectors in (q, k))
+        patch = np.arange(q[0].size, dtype=np.int32).reshape(q.shape[1:])
+        if not number:
+            patch = patch.repeat(2, 0).repeat(2, 1)
+        levels.append(Level(values, known, patch, *(np.ascontiguousarray(v.reshape(len(v), -1).T) for v in (q, k))))
     return levels
 
 
-def _sums(values: Floats) -> Floats:
-    """Sums of 2 x 2 cells; sides are even."""
-    total: Floats = values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]
+def _sums(values: NDArray[Any]) -> NDArray[Any]:
+    """Sums of 2 x 2 cells, which the last two axes are; sides are even."""
+    lines = values[..., ::2, :] + values[..., 1::2, :]
+    total: NDArray[Any] = lines[..., ::2] + lines[..., 1::2]
     return total
 
 
-def from_ancestors(values: Floats, known: Bools) -> Floats:
-    """`values` (h, w, C), integers, where `known`; elsewhere the mean of the smallest block of 2^n x 2^n cells around
-    that knows any, rounded."""
-    sums, counts = [np.where(known[..., None], values, 0)], [known.astype(np.float32)]
-    while counts[-1].min() == 0 and max(counts[-1].shape) > 1:
-        height, width = counts[-1].shape
-        pad = ((0, height % 2), (0, width % 2))
-        sums.append(_sums(np.pad(sums[-1], (*pad, (0, 0)))))
-        counts.append(_sums(np.pad(counts[-1], pad)))
-    filled = np.zeros_like(sums[-1])
-    for total, count in zip(reversed(sums), reversed(counts), strict=True):
-        height, width = count.shape
-        above = filled.repeat(2, 0).repeat(2, 1)[:height, :width] if filled.shape != total.shape else filled
-        some = count[..., None]
-        filled = np.where(some > 0, np.floor((2 * total + some) / (2 * np.maximum(some, 1))), above)
-    return filled.astype(np.float32)
+def from_ancestors(values: Shorts, known: Bools) -> Shorts:
+    """`values` (C, h, w), not negative, where `known`; elsewhere the mean of the smallest block of 2^n x 2^n cells
+    around that knows any, rounded."""
+    filled = values * known
+    sums = np.concatenate([filled, known[None]]).astype(np.int32)  # last, how many cells are known
+    y, x = np.nonzero(~known)
+    halvings = 0
+    while len(y) and max(sums[0].shape) > 1:
+        height, width = sums[0].shape
+        if height % 2 or width % 2:
+            sums = np.pad(sums, ((0, 0), (0, height % 2), (0, width % 2)))
+        sums, halvings = _sums(sums), halvings + 1
+        block = sums[:, y >> halvings, x >> halvings]
+        some = block[-1] > 0
+        total, count = block[:-1, some], block[-1, some]
+        filled[:, y[some], x[some]] = (2 * total + count) // (2 * count)
+        y, x = y[~some], x[~some]
+    return filled
 
 
 def interior(known: Bools) -> Bools:
     """Cells all of whose surroundings, within REACH, are inside the picture and known."""
     side = 2 * REACH + 1
     return np.asarray(
-        cv2.erode(known.astype(np.uint8), np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    ).astype(np.bool_)
+        cv2.erode(
+            known.view(np.uint8), np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
+        )
+    ).view(np.bool_)
 
 
 def depths(known: Bools) -> NDArray[np.uint8]:
     """City-block distance of every cell to the nearest known one, in cells, at most 255; where none is known, 255."""
     if not known.any():
         return np.full(known.shape, 255, np.uint8)
-    distance = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L1, 3, dstType=cv2.CV_32F)
+    distance = cv2.distanceTransform((~known).view(np.uint8), cv2.DIST_L1, 3, dstType=cv2.CV_32F)
     return np.asarray(np.minimum(distance, 255), np.uint8)
 
 
@@ -174,89 +197,115 @@ def pseudo_random(cell: NDArray[np.int64], number: int) -> tuple[NDArray[np.int6
     return x * 17364 % 65521, x * 31337 % 65521
 
 
-def search(level: Level, number: int, coarser: tuple[Ints, Ints] | None, spread: Spread) -> tuple[Ints, Ints] | None:
-    """Sources of the hole cells of one level, and of those beside them.
+def search(level: Level, number: int, coarser: Ints | None, spread: Spread) -> Ints | None:
+    """Sources of the hole cells of one level, and of those beside them: (h, w), indices of cells, -1 for others.
 
-    Returns `place` (h, w), the position of every such cell in a list, -1 for others, and `source`, in that list's
-    order; or None where no cell's surroundings are known. `coarser` is what the level above returned.
+    None where no cell's surroundings are known, or there is no hole; `coarser` is what the level above returned.
     """
     known = level.known
     height, width = known.shape
     valid = interior(known)
-    choices = np.flatnonzero(valid)
-    if not len(choices) or known.all():
+    if not valid.any() or known.all():
         return None
     hole = ~known
-    targets = np.flatnonzero(cv2.dilate(hole.astype(np.uint8), np.ones((3, 3), np.uint8))).astype(np.int32)
-    place = np.full((height, width), -1, np.int32)
-    place.reshape(-1)[targets] = np.arange(len(targets))
-    first, _ = pseudo_random(targets.astype(np.int64), 64 * 64 + number)
-    source = choices[first * len(choices) // 65521].astype(np.int32)
+    near = cv2.dilate(hole.view(np.uint8), np.ones((3, 3), np.uint8))
+    targets = np.flatnonzero(near)
     depth = depths(known)
-    cells = np.flatnonzero(hole).astype(np.int32)
+    # From here on grids have a margin and are flat, cells are places in them, and sources are shifts, never 0.
+    stride = width + 2 * MARGIN
+    places, choices, holes = (np.flatnonzero(framed(cells)) for cells in (near, valid, hole))
+    random, _ = pseudo_random(targets, 64 * 64 + number)
+    source = choices[random * len(choices) // 65521]
     if coarser is not None:
-        deep = depth.reshape(-1) >= INHERITED[number]
-        source = inherited(targets, valid, deep[targets], source, *coarser)
-    weights = np.asarray(WEIGHTS, np.float32)[np.minimum(depth, len(WEIGHTS) - 1)]
-    values = np.ascontiguousarray(level.values.reshape(height, width * CHANNELS))
-    cost = np.empty(len(targets), np.float32)
-    query, key = (np.ascontiguousarray(vectors, np.float32) for vectors in (level.query, level.key))
+        deep = framed(depth).reshape(-1) >= INHERITED[number]
+        source = inherited(targets, valid, deep[places], source, coarser)
+    values = framed(level.values.transpose(1, 2, 0)).reshape(-1)
+    patch = framed(np.where(valid, level.patch, -1), -1).reshape(-1)
+    counts = framed(np.asarray(WEIGHTS, np.int16)[np.minimum(depth, len(WEIGHTS) - 1)])
+    weights = counts.reshape(-1).repeat(CHANNELS)
+    compared = cv2.boxFilter(counts, cv2.CV_32F, (2 * REACH + 1, 2 * REACH + 1), normalize=False)
+    affinity = (compared.reshape(-1)[places].astype(np.int32) * AFFINITY + 8) // 16 + LEAST_AFFINITY
+    asked = level.patch.reshape(-1)[targets]
+    shift = np.zeros(len(patch), np.int32)
+    shift[places] = source - places
+    spare = shift.copy()
+    cost = np.zeros(len(places), np.int32)
+    votes = np.zeros(len(patch), np.int32)
     radius = max(height, width) // (4 if coarser is not None else 1)
     improve, vote = _improve or plain.improve, _vote or plain.vote
 
     def try_others(jump: int, guesses: int, counter: int, fresh: bool) -> None:
-        nonlocal source, cost
-        better, lower = np.empty_like(source), np.empty_like(cost)
-        given = (values, weights, valid, place, targets, source, cost, better, lower, query, key)
-        spread(lambda a, b: improve(*given, jump, guesses, radius, counter, fresh, a, b), len(targets))
-        source, cost = better, lower
+        nonlocal shift, spare
+        given = (values, weights, patch, level.query, level.key, places, targets, asked, affinity, shift, spare, cost)
+        numbers = (height, width, stride, jump, guesses, radius, counter, fresh)
+        spread(lambda a, b: improve(*given, *numbers, a, b), len(places), GRAIN)
+        shift, spare = spare, shift
 
-    def draw(cells: Ints) -> None:
+    def draw(cells: NDArray[np.int64]) -> None:
         nonlocal values
-        mean = max(1, int(cost.sum(dtype=np.float64)) // len(cost))
-        votes = np.ldexp(1.0, 16 - np.minimum(16, cost.astype(np.int64) * DECISION // mean))
+        mean = max(1, int(cost.sum(dtype=np.int64)) // len(cost))
+        votes[places] = 1 << (16 - np.minimum(16, cost * DECISION // mean))
         drawn = values.copy()
-        spread(lambda a, b: vote(values, drawn, place, source, votes, cells, a, b), len(cells))
+        spread(lambda a, b: vote(values, drawn, shift, votes, cells, stride, a, b), len(cells), 4 * GRAIN)
         values = drawn
 
     if coarser is not None:  # what is copied at the level above says more of the hole than the guess
         try_others(0, 0, 0, True)
-        draw(cells[deep[cells]])
+        draw(holes[deep[holes]])
     for turn in range(ROUNDS):
         for step, jump in enumerate(JUMPS[turn]):
             try_others(jump, GUESSES[number], (number * 8 + turn) * 8 + step, step == 0)
         if turn < ROUNDS - 1:
-            draw(cells)
-    return place, source
+            draw(holes)
+    found = np.full(height * width, -1, np.int32)
+    source = places + shift[places]
+    y = source // stride
+    found[targets] = (y - MARGIN) * width + source - y * stride - MARGIN
+    return found.reshape(height, width)
 
 
-def inherited(targets: Ints, valid: Bools, deep: Bools, otherwise: Ints, place: Ints, source: Ints) -> Ints:
-    """For each of `targets` that is `deep` what the coarser level, of `place` and `source`, copies there: the first
-    valid source of NEARBY; for others, and where there is none, `otherwise`. All but `valid` in the targets' order."""
-    height, width = valid.shape
-    y, x = np.divmod(targets, np.int32(width))
-    above = place[y >> 1, x >> 1]
-    sy, sx = np.divmod(source[above], np.int32(width >> 1))
-    sy, sx = sy * 2 + (y & 1), sx * 2 + (x & 1)
-    result, open_ = otherwise.copy(), deep & (above >= 0)
+def framed(values: NDArray[Any], beyond: int = 0) -> NDArray[Any]:
+    """(h, w) or (h, w, C) with a margin that holds `beyond`."""
+    height, width, *rest = values.shape
+    result = np.full((height + 2 * MARGIN, width + 2 * MARGIN, *rest), beyond, values.dtype)
+    result[MARGIN:-MARGIN, MARGIN:-MARGIN] = values
+    return result
+
+
+def inherited(
+    targets: NDArray[np.int64], valid: Bools, deep: Bools, otherwise: NDArray[np.int64], coarser: Ints
+) -> NDArray[np.int64]:
+    """For each of `targets` that is `deep` what the coarser level copies there: the first valid source of NEARBY; for
+    others, and where there is none, `otherwise`.
+
+    `targets` are of the grid that `valid` is of; sources, here and in `otherwise`, of that with a margin.
+    """
+    width = valid.shape[1]
+    result = otherwise.copy()
+    y = targets // width
+    x = targets - y * width
+    above = coarser[y >> 1, x >> 1]
+    open_ = np.flatnonzero(deep & (above >= 0))
+    sy = above[open_] // (width >> 1)
+    sx = above[open_] - sy * (width >> 1)
+    sy, sx = sy * 2 + (y[open_] & 1) + MARGIN, sx * 2 + (x[open_] & 1) + MARGIN
+    around = framed(valid)
     for dy, dx in NEARBY:
-        ny, nx = sy + dy, sx + dx
-        good = open_ & (ny >= 0) & (nx >= 0) & (ny < height) & (nx < width)
-        good &= valid[np.where(good, ny, 0), np.where(good, nx, 0)]
-        result[good] = (ny * width + nx)[good]
-        open_ &= ~good
+        good = around[sy + dy, sx + dx]
+        result[open_[good]] = (sy[good] + dy) * around.shape[1] + sx[good] + dx
+        open_, sy, sx = open_[~good], sy[~good], sx[~good]
     return result
 
 
 def correction(low: Floats, sources: Sources) -> Floats:
-    """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins: in the hole
-    as `low` (3, h, w), from the core, says, outside 0.
+    """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins: in the
+    hole as `low` (3, h, w), from the core, says, outside 0.
 
     That band u has at best the differences between neighbours p, q that the copies have, and the network's colours:
-    it is the least sum over pairs of (u_q - u_p - g_pq)^2, with u = `low` in known cells, plus that over hole cells of
-    t_p (u_p - low_p)^2 (a screened Poisson equation, after Perez et al. 2003); g_pq is the difference in the source of
-    p, averaged with that in the source of q. The network is trusted (t) most beside known cells, whose colours it
-    sees; far from them it guesses.
+    it is the least sum over pairs of (u_q - u_p - g_pq)^2, with u = `low` in known cells, plus that over hole cells
+    of t_p (u_p - low_p)^2 (a screened Poisson equation, after Perez et al. 2003); g_pq is the difference in the
+    source of p, averaged with that in the source of q. The network is trusted (t) most beside known cells, whose
+    colours it sees; far from them it guesses.
     """
     h, w = low.shape[1:]
     colours = np.ascontiguousarray(low.transpose(1, 2, 0), np.float32)
@@ -265,22 +314,30 @@ def correction(low: Floats, sources: Sources) -> Floats:
     source = source.reshape(h, w)
     depth = sources.depth.astype(np.float32)
     trust = 4 * np.clip((4 - depth) / np.float32(2.5), 0, 1) ** 2 + TRUST
-    joined = colours.copy()
-    (_meld or plain.meld)(joined, colours, source, trust, sources.cells, RELAXATION, SWEEPS)
-    joined -= colours.reshape(-1, 3)[source]
-    joined[sources.depth == 0] = 0
-    return joined
+    joined = np.pad(colours, ((1, 1), (1, 1), (0, 0)))
+    y, x = np.divmod(sources.cells, np.int32(w))
+    even = (y + x) % 2 == 0
+    cells = np.concatenate([sources.cells[even], sources.cells[~even]])
+    (_meld or plain.meld)(joined, colours, source, trust, cells, int(even.sum()), RELAXATION, SWEEPS)
+    result: Floats = np.zeros_like(colours)
+    lacking = joined[y + 1, x + 1] - colours.reshape(-1, 3)[sources.source]
+    result.reshape(-1, 3)[sources.cells] = lacking
+    return result
 
 
 @compiled("contract")
-def _meld(joined, colours, source, trust, cells, relaxation, sweeps):  # type: ignore[no-untyped-def]
-    """Solve `correction`'s equation in place of `joined` (h, w, 3), at `cells`, by successive over-relaxation: in each
-    sweep first the cells of which row plus column is even, then the others."""
+def _meld(joined, colours, source, trust, cells, half, relaxation, sweeps):  # type: ignore[no-untyped-def]
+    """Solve `correction`'s equation in place of `joined` (h + 2, w + 2, 3), which has a margin of zeros, at `cells`,
+    by successive over-relaxation: in each sweep first the `half` of them of which row plus column is even, then the
+    others."""
     h, w = source.shape
+    flat = joined.reshape(-1, 3)
+    place = np.empty(len(cells), np.int64)
     wanted = np.empty((len(cells), 3), np.float32)  # what neighbours and trust add up to, but for u itself
     share = np.empty(len(cells), np.float32)
     for i in range(len(cells)):
         y, x = cells[i] // w, cells[i] % w
+        place[i] = (y + 1) * (w + 2) + x + 1
         own = source[y, x]
         sy, sx = own // w, own % w
         share[i] = trust[y, x]
@@ -303,34 +360,25 @@ def _meld(joined, colours, source, trust, cells, relaxation, sweeps):  # type: i
                     wanted[i, c] += here
                 else:
                     wanted[i, c] += (here + there) * np.float32(0.5)
+        share[i] = relaxation / share[i]
+    # `half` is for NumPy, which takes all cells of a parity at once; one by one they only have to be in this order.
+    rest = np.float32(1) - relaxation
     for _ in range(sweeps):
-        for parity in range(2):
-            for i in range(len(cells)):
-                y, x = cells[i] // w, cells[i] % w
-                if (y + x) % 2 != parity:
-                    continue
-                for c in range(3):
-                    total = wanted[i, c]
-                    if y > 0:
-                        total += joined[y - 1, x, c]
-                    if x > 0:
-                        total += joined[y, x - 1, c]
-                    if x < w - 1:
-                        total += joined[y, x + 1, c]
-                    if y < h - 1:
-                        total += joined[y + 1, x, c]
-                    joined[y, x, c] += relaxation * (total / share[i] - joined[y, x, c])
+        for i in range(len(cells)):
+            p = np.uintp(place[i])
+            above, below = np.uintp(place[i] - w - 2), np.uintp(place[i] + w + 2)
+            before, after = np.uintp(place[i] - 1), np.uintp(place[i] + 1)
+            for c in range(3):
+                around = flat[above, c] + flat[before, c] + flat[after, c] + flat[below, c]
+                flat[p, c] = rest * flat[p, c] + share[i] * (wanted[i, c] + around)
 
 
-@compiled("contract")
-def _describe(small, holes):  # type: ignore[no-untyped-def]
-    """What `pyramid` compares of every cell, (h / CELL, w / CELL, CHANNELS), zeros where it is not wholly known; and
-    whether it is."""
-    h, w = holes.shape[0] // 4, holes.shape[1] // 4
-    values = np.zeros((h, w, 5), np.float32)
-    known = np.zeros((h, w), np.bool_)
-    for cy in range(h):
-        for cx in range(w):
+@compiled()
+def _describe(small, holes, values, known, first, last):  # type: ignore[no-untyped-def]
+    """What `pyramid` compares of the cells of rows `first` to `last`, to `values` (CHANNELS, h, w), which stays where
+    they are not wholly known; and whether they are, to `known` (h, w)."""
+    for cy in range(first, last):
+        for cx in range(known.shape[1]):
             whole = True
             red = green = blue = across = down = np.float32(0)
             for y in range(4 * cy, 4 * cy + 4):
@@ -350,111 +398,129 @@ def _describe(small, holes):  # type: ignore[no-untyped-def]
             known[cy, cx] = True
             colour = np.float32(120 / 16)
             difference = np.float32(120 * 2 / 36)
-            values[cy, cx, 0] = np.floor(red * colour + np.float32(0.5))
-            values[cy, cx, 1] = np.floor(green * colour + np.float32(0.5))
-            values[cy, cx, 2] = np.floor(blue * colour + np.float32(0.5))
-            values[cy, cx, 3] = min(np.float32(120), np.floor(across * difference + np.float32(0.5)))
-            values[cy, cx, 4] = min(np.float32(120), np.floor(down * difference + np.float32(0.5)))
-    return values, known
+            values[0, cy, cx] = np.floor(red * colour + np.float32(0.5))
+            values[1, cy, cx] = np.floor(green * colour + np.float32(0.5))
+            values[2, cy, cx] = np.floor(blue * colour + np.float32(0.5))
+            values[3, cy, cx] = min(np.float32(120), np.floor(across * difference + np.float32(0.5)))
+            values[4, cy, cx] = min(np.float32(120), np.floor(down * difference + np.float32(0.5)))
 
 
-@compiled("contract", "reassoc", "nsz")
+@compiled()
 def _improve(  # type: ignore[no-untyped-def]
-    values, weights, valid, place, targets, source, cost, better, lower, query, key, jump, guesses, radius, counter,
-    fresh, first, last
+    values,
+    weights,
+    patch,
+    query,
+    key,
+    places,
+    cells,
+    asked,
+    affinity,
+    shift,
+    better,
+    cost,
+    height,
+    width,
+    stride,
+    jump,
+    guesses,
+    radius,
+    counter,
+    fresh,
+    first,
+    last,
 ):
     """One step of the search for targets `first` to `last`: of their own source, the neighbours' at `jump` cells, and
-    `guesses` others within `radius`, the cheapest, to `better`, and what it costs, to `lower`.
+    `guesses` others within `radius`, the cheapest, to `better`, and what it costs, to `cost`.
 
-    `values` (h, w * 5), `weights` and `valid` (h, w), `place` (h, w); `query`, `key` (h, w, D). All read `source` and
-    `cost` (unless `fresh`: then not that) of the step before, so that their order does not matter. A jump of 0 only
-    finds costs.
+    All read `shift` of the step before, so that their order does not matter; `fresh`: what it costs is not known. A
+    jump of 0 only finds that. Grids have a margin, rows of `stride` cells, and are flat: `values` and `weights` (with
+    CHANNELS numbers a cell), `patch` (-1 where not valid), `shift` and `better`. In the targets' order: `places` in
+    such grids, `cells` in that of height x width, `asked` (the patch they are in), `affinity` and `cost`.
     """
-    height, width = valid.shape
-    dimensions = query.shape[2]
-    mine = np.zeros((5, 32), np.float32)  # surroundings; rows of 25, and what fills vector registers
-    share = np.zeros((5, 32), np.float32)
+    margin = np.int64(stride - width) // 2
+    line = 5 * stride
+    offers = np.empty(10, np.int64)
+    moves_y, moves_x = np.empty(guesses, np.int64), np.empty(guesses, np.int64)
     for i in range(first, last):
-        cell = targets[i]
-        y0, x0 = cell // width, cell % width
-        total = np.float32(0)
-        for r in range(5):
-            y = y0 + r - 2
-            for c in range(5):
-                x = x0 + c - 2
-                weight = np.float32(0)
-                if 0 <= y < height and 0 <= x < width:
-                    weight = weights[y, x]
-                    for t in range(5):
-                        mine[r, 5 * c + t] = values[y, 5 * x + t]
-                total += weight
-                for t in range(5):
-                    share[r, 5 * c + t] = weight
-        affinity = np.floor((total * np.float32(5) + np.float32(8)) / np.float32(16))
-        asked = query[y0, x0]
-        best = source[i]
-        least = np.float32(3e38) if fresh else cost[i]
+        here = np.int64(places[i])
+        mine = 5 * (here - 2 * stride - 2)
+        asking = query[asked[i]]
+        best = np.int64(shift[here])
+        least = cost[i]
+        # Which branches are taken cannot be foreseen, and that costs more than what they spare: first all offers.
+        count = 0
+        if fresh:
+            least = np.int32(2**31 - 1)
+            offers[0] = best
+            count = 1
+        if jump:
+            for n in range(9):
+                offer = np.int64(shift[np.uintp(here + ((n // 3 - 1) * stride + n % 3 - 1) * jump)])
+                offers[count] = offer
+                count += (offer != best) & (patch[np.uintp(here + offer)] >= 0)
         reach = radius
-        for candidate in range(-1 if fresh else 0, 8 + guesses if jump else 0):
-            if candidate < 0:
-                sy, sx = best // width, best % width
-            elif candidate < 8:
-                n = candidate if candidate < 4 else candidate + 1
-                dy, dx = (n // 3 - 1) * jump, (n % 3 - 1) * jump
-                y, x = y0 + dy, x0 + dx
-                if not (0 <= y < height and 0 <= x < width) or place[y, x] < 0:
-                    continue
-                there = source[place[y, x]]
-                sy, sx = there // width - dy, there % width - dx
+        for n in range(guesses):  # as `pseudo_random`
+            random = np.uint32((cells[i] * 7919 + (counter * 16 + n) * 104729 + 12345) % 65521)
+            span = np.uint32(2 * reach + 1)
+            moves_y[n] = np.int64(random * np.uint32(17364) % np.uint32(65521) % span) - reach
+            moves_x[n] = np.int64(random * np.uint32(31337) % np.uint32(65521) % span) - reach
+            reach = max(1, reach // 2)
+        y = x = np.int64(-1)
+        for candidate in range(count + guesses):
+            if candidate < count:
+                offer = offers[candidate]
             else:
-                a = (cell * 7919 + (counter * 16 + candidate - 8) * 104729 + 12345) % 65521
-                sy = best // width + (a * 17364 % 65521) % (2 * reach + 1) - reach
-                sx = best % width + (a * 31337 % 65521) % (2 * reach + 1) - reach
-                reach = max(1, reach // 2)
-            if not (0 <= sy < height and 0 <= sx < width) or not valid[sy, sx]:
+                if y < 0:
+                    there = np.uint32(here + best)
+                    y, x = np.int64(there // np.uint32(stride)) - margin, np.int64(there % np.uint32(stride)) - margin
+                down, across = moves_y[candidate - count], moves_x[candidate - count]
+                inside = (y + down >= 0) & (x + across >= 0) & (y + down < height) & (x + across < width)
+                offer = best + (down * stride + across) * inside
+                if (offer == best) | (patch[np.uintp(here + offer)] < 0):
+                    continue
+            product = np.int32(0)
+            answer = key[patch[np.uintp(here + offer)]]
+            for t in range(len(answer)):
+                product = np.int32(product + np.int32(asking[t]) * np.int32(answer[t]))
+            price = np.int32(affinity[i] * (np.int32(16129) - product))
+            if price >= least:
                 continue
-            offer = sy * width + sx
-            if offer == best and candidate >= 0:
-                continue
-            product = np.float32(0)
-            offered = key[sy, sx]
-            for t in range(dimensions):
-                product += asked[t] * offered[t]
-            price = affinity * (np.float32(16129) - product)
-            for r in range(5):
-                if price >= least:
-                    break
-                row = values[sy + r - 2, 5 * (sx - 2) : 5 * (sx - 2) + 25]
-                part = np.float32(0)
-                for t in range(25):
-                    d = row[t] - mine[r, t]
-                    part += share[r, t] * d * d
-                price += part
+            theirs = mine + 5 * offer
+            for t in range(32):
+                for r in range(5):
+                    d = np.int16(values[np.uintp(theirs + r * line + t)] - values[np.uintp(mine + r * line + t)])
+                    weighted = np.int16(d * np.int16(weights[np.uintp(mine + r * line + t)] * ROW[t]))
+                    price = np.int32(price + np.int32(d) * np.int32(weighted))
             if price < least:
                 least = price
                 best = offer
-        better[i] = best
-        lower[i] = least
+                y = np.int64(-1)
+        better[here] = best
+        cost[i] = least
 
 
-@compiled("contract")
-def _vote(values, drawn, place, source, votes, cells, first, last):  # type: ignore[no-untyped-def]
-    """Hole cells `first` to `last` of `cells`, to `drawn` (h, w * 5): means of what those around copy to there."""
-    height, width = place.shape
-    sums = np.zeros(5, np.float64)
+@compiled()
+def _vote(values, drawn, shift, votes, places, stride, first, last):  # type: ignore[no-untyped-def]
+    """Hole cells `first` to `last` of `places`, to `drawn`: means of what those around copy to there, rounded.
+
+    Grids as in `_improve`; `votes` is how much what a cell copies counts, 0 for those that copy nothing.
+    """
     for i in range(first, last):
-        y0, x0 = cells[i] // width, cells[i] % width
-        sums[:] = 0
-        total = 0.0
-        for y in range(max(y0 - 2, 0), min(y0 + 3, height)):
-            for x in range(max(x0 - 2, 0), min(x0 + 3, width)):
-                n = place[y, x]
-                if n < 0:
-                    continue
+        here = np.int64(places[i])
+        total = a = b = c = d = e = np.int32(0)
+        for y in range(-2, 3):
+            for x in range(-2, 3):
+                n = np.uintp(here + y * stride + x)
                 vote = votes[n]
-                total += vote
-                sy, sx = source[n] // width - (y - y0), source[n] % width - (x - x0)
-                for t in range(5):
-                    sums[t] += vote * values[sy, 5 * sx + t]
-        for t in range(5):
-            drawn[y0, 5 * x0 + t] = np.floor((2 * sums[t] + total) / (2 * total))
+                if vote == 0:
+                    continue
+                total = np.int32(total + vote)
+                there = 5 * (here + shift[n])
+                a = np.int32(a + vote * np.int32(values[np.uintp(there)]))
+                b = np.int32(b + vote * np.int32(values[np.uintp(there + 1)]))
+                c = np.int32(c + vote * np.int32(values[np.uintp(there + 2)]))
+                d = np.int32(d + vote * np.int32(values[np.uintp(there + 3)]))
+                e = np.int32(e + vote * np.int32(values[np.uintp(there + 4)]))
+        for t, summed in enumerate((a, b, c, d, e)):
+            drawn[5 * here + t] = (2 * summed + total) // (2 * total)

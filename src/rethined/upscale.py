@@ -9,6 +9,7 @@ PyTorch.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 from rethined import plain
 from rethined.compiled import compiled
 
-SHARED = 64
-"""Parts of work that are worth waking other threads for."""
+SHARED = 32
+"""Rows or patches that are worth waking another thread for."""
 
 
 def ramps(side: int, overlap: bool) -> NDArray[np.float32]:
@@ -58,20 +59,30 @@ def contributions(
     rows = np.flatnonzero(corrupted)
     if not overlap:
         return rows, source[rows][:, None], weight[rows][:, None]
-    height = len(corrupted) // columns
-    dy, dx = np.divmod(np.arange(9), 3)
-    dy, dx = dy - 1, dx - 1
-    y, x = rows[:, None] // columns + dy, rows[:, None] % columns + dx  # (R, 9)
-    n = np.clip(y, 0, height - 1) * columns + np.clip(x, 0, columns - 1)
-    there = (y >= 0) & (y < height) & (x >= 0) & (x < columns) & corrupted[n]
-    sy, sx = np.divmod(source[n], np.int32(columns))  # (R, 9, k)
-    sy, sx = sy - dy[:, None], sx - dx[:, None]
-    inside = there[..., None] & (sy >= 0) & (sy < height) & (sx >= 0) & (sx < columns)
-    index = np.where(inside, sy * columns + sx, 0).astype(np.int32)
-    known = inside & ~corrupted[index]
-    index *= known
-    heard = weight[n] * known
+    index = np.zeros((len(rows), 9, source.shape[1]), np.int32)
+    heard = np.zeros(index.shape, np.float32)
+    (_contribute or plain.contribute)(source, weight, corrupted, columns, rows, index, heard)
     return rows, index, heard
+
+
+@compiled()
+def _contribute(source, weight, corrupted, columns, rows, index, heard):  # type: ignore[no-untyped-def]
+    """The sources and weights that `contributions` describes, to `index` and `heard`, which are 0."""
+    height = len(corrupted) // columns
+    for r in range(len(rows)):
+        y, x = rows[r] // columns, rows[r] % columns
+        for e in range(9):
+            dy, dx = e // 3 - 1, e % 3 - 1
+            if not (0 <= y + dy < height and 0 <= x + dx < columns):
+                continue
+            n = rows[r] + dy * columns + dx
+            if not corrupted[n]:
+                continue
+            for k in range(source.shape[1]):
+                sy, sx = source[n, k] // columns - dy, source[n, k] % columns - dx
+                if 0 <= sy < height and 0 <= sx < columns and not corrupted[sy * columns + sx]:
+                    index[r, e, k] = sy * columns + sx
+                    heard[r, e, k] = weight[n, k]
 
 
 def low_correction(
@@ -224,7 +235,7 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
                                 line[3 * x + c] = value
 
 
-@compiled("contract")
+@compiled()
 def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain):  # type: ignore[no-untyped-def]
     """Low-resolution rows `first` to `last` of an image (H, W * 3) and mask (H, W), into (3, h, w) and (h, w).
 
@@ -324,15 +335,26 @@ class Upscaler:
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._kept = threading.local()
 
-    def spread(self, work: Any, count: int) -> None:
-        """Call work(first, last) on consecutive parts of range(count)."""
-        if self._pool is None or count < SHARED:
+    def spread(self, work: Callable[[int, int], object], count: int, grain: int = SHARED) -> None:
+        """Call work(first, last) on consecutive parts of range(count), each of at least `grain`.
+
+        Whichever thread is free takes the next part, the caller's too: it waits for no thread that has not begun.
+        """
+        parts = min(4 * self._threads, count // grain)
+        if self._pool is None or parts < 2:
             work(0, count)
             return
-        edges = np.linspace(0, count, 4 * self._threads + 1).astype(int)
-        futures = [self._pool.submit(work, a, b) for a, b in pairwise(edges)]
-        for future in futures:
-            future.result()
+        edges = pairwise(count * n // parts for n in range(parts + 1))
+
+        def take() -> None:
+            for first, last in edges:
+                work(first, last)
+
+        others = [self._pool.submit(take) for _ in range(min(parts, self._threads) - 1)]
+        take()
+        for other in others:
+            if not other.cancel():
+                other.result()
 
     def shrink(
         self, image: NDArray[Any], mask: NDArray[np.bool_], scale: int, grid: tuple[int, int], patch_size: int

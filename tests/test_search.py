@@ -1,0 +1,169 @@
+"""The search for sources: compiled and plain loops against the slow ones of `reference`, and its promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from numpy.typing import NDArray
+
+from rethined import search
+from rethined.backends import CoreOutput
+from rethined.config import DEFAULT
+from rethined.engine import Engine
+from rethined.errors import RethinedWarning
+from rethined.masks import free_form
+from rethined.upscale import Upscaler
+
+Floats = NDArray[np.float32]
+SHAPES = [(64, 64), (96, 64), (32, 160), (128, 96)]
+
+
+def scene(height: int, width: int, seed: int, coverage: float = 0.25) -> tuple[Floats, ...]:
+    """What `search.find` is given of a picture of `height` x `width` pixels with texture."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = np.stack([np.sin(x * a + y * b + c) for a, b, c in rng.uniform(0.02, 0.9, (3, 3))])
+    mask = free_form(height, width, rng, coverage=(coverage - 0.1, coverage + 0.1))
+    holes = mask.astype(np.float32)
+    small = (0.5 + 0.3 * waves + rng.normal(0, 0.05, waves.shape)).clip(0, 1).astype(np.float32) * (1 - holes)
+    low = rng.uniform(-0.05, 1.05, (3, height // 4, width // 4)).astype(np.float32)
+    vectors = rng.normal(size=(2, 32, height // 8, width // 8)).astype(np.float32)
+    query, key = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return small, holes, low, query, key
+
+
+def alone(work: Any, count: int, grain: int) -> None:
+    work(0, count)
+
+
+@pytest.mark.parametrize("numba", [True, False])
+@pytest.mark.parametrize("size", SHAPES)
+def test_sources_are_those_of_the_slow_search(
+    size: tuple[int, int], numba: bool, request: pytest.FixtureRequest
+) -> None:
+    if not numba:
+        request.getfixturevalue("without_numba")
+    inputs = scene(*size, seed=size[1])
+    want = reference.search(*(a.transpose(1, 2, 0) if a.ndim == 3 else a for a in map(np.float64, inputs)))
+    got = search.find(*inputs, alone)
+    assert want is not None
+    assert got is not None
+    np.testing.assert_array_equal(got.cells, list(want))
+    np.testing.assert_array_equal(got.source, list(want.values()))
+
+
+@pytest.mark.parametrize("size", [(512, 512), (256, 704)])
+def test_plain_loops_find_the_same_at_full_size(size: tuple[int, int], request: pytest.FixtureRequest) -> None:
+    inputs = scene(*size, seed=1)
+    fast = search.find(*inputs, alone)
+    request.getfixturevalue("without_numba")
+    slow = search.find(*inputs, alone)
+    assert fast is not None
+    assert slow is not None
+    for a, b in zip(fast, slow, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_sources_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "GRAIN", 10)
+    inputs = scene(192, 256, seed=2)
+    want = search.find(*inputs, alone)
+    assert want is not None
+    for threads in (2, 3):
+        upscaler = Upscaler(threads)
+        for _ in range(5):
+            got = search.find(*inputs, upscaler.spread)
+            assert got is not None
+            np.testing.assert_array_equal(got.source, want.source)
+
+
+@pytest.mark.parametrize("coverage", [0.15, 0.5])
+def test_every_hole_cell_copies_from_known_surroundings(coverage: float) -> None:
+    inputs = scene(256, 192, seed=3, coverage=coverage)
+    got = search.find(*inputs, alone)
+    assert got is not None
+    known = inputs[1].reshape(64, 4, 48, 4).max((1, 3)) == 0
+    np.testing.assert_array_equal(got.cells, np.flatnonzero(~known))
+    assert search.interior(known).reshape(-1)[got.source].all()
+    np.testing.assert_array_equal(got.depth == 0, known)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 1024), (1024, 32)])
+def test_tiny_and_thin_pictures(size: tuple[int, int]) -> None:
+    inputs = scene(*size, seed=4)
+    inputs[1][:, :] = 0
+    inputs[1][8:12, 4:9] = 1
+    got = search.find(*inputs, alone)
+    assert got is not None
+    assert search.interior(inputs[1].reshape(size[0] // 4, 4, -1, 4).max((1, 3)) == 0).reshape(-1)[got.source].all()
+
+
+def test_where_nothing_is_known_there_are_no_sources() -> None:
+    inputs = scene(64, 96, seed=5)
+    inputs[1][:, :] = 1
+    assert search.find(*inputs, alone) is None
+    inputs[1][16:32, 16:32] = 0  # 4 x 4 cells: no source has its surroundings
+    assert search.find(*inputs, alone) is None
+    inputs[1][16:36, 16:36] = 0
+    got = search.find(*inputs, alone)
+    assert got is not None
+    assert set(got.source) == {6 * 24 + 6}
+
+
+class Grey:
+    """A core that draws everything in one colour."""
+
+    config = DEFAULT
+
+    def run(self, image: Floats, mask: Floats, detail: Floats | None) -> CoreOutput:
+        h, w = image.shape[2:]
+        vectors = np.zeros((1, 32, h // 8, w // 8), np.float32)
+        return CoreOutput(np.full((1, 3, h // 4, w // 4), 0.25, np.float32), vectors, vectors)
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_without_sources_the_low_band_alone_is_used_and_a_warning_says_so(threads: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    mask = np.ones((90, 130), np.bool_)
+    mask[40:46, 50:60] = False
+    with pytest.warns(RethinedWarning, match="nothing|known"):
+        result = Engine(backend=Grey(), threads=threads)(image, mask)
+    np.testing.assert_array_equal(result[~mask], image[~mask])
+    assert (result[mask] == 64).all()  # 0.25 of 255, rounded
+
+
+@pytest.mark.parametrize("numba", [True, False])
+def test_the_correction_solves_its_equation(
+    numba: bool, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not numba:
+        request.getfixturevalue("without_numba")
+    monkeypatch.setattr(search, "SWEEPS", 400)
+    inputs = scene(96, 64, seed=6)
+    low = inputs[2]
+    sources = search.find(*inputs, alone)
+    assert sources is not None
+    source = np.arange(24 * 16)
+    source[sources.cells] = sources.source
+    trust = 4 * ((4 - sources.depth.astype(float)) / 2.5).clip(0, 1) ** 2 + search.TRUST
+    colours = low.transpose(1, 2, 0).astype(float)
+    want = reference.melded(colours, source.reshape(24, 16), trust) - colours.reshape(-1, 3)[source].reshape(
+        24, 16, 3
+    )
+    got = search.correction(low, sources)
+    np.testing.assert_allclose(got, want * (sources.depth > 0)[..., None], atol=2e-5)  # float32 sums, relaxed
+
+
+def test_the_correction_is_the_same_without_numba(request: pytest.FixtureRequest) -> None:
+    inputs = scene(256, 320, seed=7)
+    sources = search.find(*inputs, alone)
+    assert sources is not None
+    fast = search.correction(inputs[2], sources)
+    request.getfixturevalue("without_numba")
+    np.testing.assert_allclose(search.correction(inputs[2], sources), fast, atol=1e-5)
