@@ -47,7 +47,7 @@ constexpr int KEYS = 32;     // width of a query or a key
 constexpr int WHITE = 120;   // what 1 is in colours
 constexpr int UNIT = 127;    // what 1 is in queries and keys
 constexpr std::array WEIGHTS = {8, 4, 2, 1};  // what a cell counts in a comparison, by its depth in the hole
-constexpr int AFFINITY = 5;                   // what query and key count, in sixteenths
+constexpr int AFFINITY = 5, LEAST_AFFINITY = 6;  // what query and key count: in sixteenths of all compared, and beside
 constexpr std::array<std::array<int, 4>, 4> JUMPS = {{{8, 4, 2, 1}, {2, 1}, {2, 1}, {2, 1}}};  // of each round; 0: none
 constexpr std::array GUESSES = {3, 6, 12};    // by level, finest first
 constexpr std::array INHERITED = {3, 6, 0};   // by level: how deep in the hole the coarser level has its say
@@ -129,11 +129,8 @@ struct Level {
     int patch(int y, int x) const { return (finest ? y / 2 * (w / 2) + x / 2 : y * w + x) * KEYS; }
 };
 
-// floor(a * b + 0.5), multiplied and added with one rounding (`fused`) or with two.
-inline int rounded(float a, float b, bool fused) {
-    const double product = double(a) * b;
-    return int(std::floor(float((fused ? product : double(float(product))) + 0.5)));
-}
+// floor(a * b + 0.5) in single precision, never fused into one operation.
+inline int rounded(float a, float b) { return int(std::floor(float(double(float(double(a) * b)) + 0.5))); }
 
 // Differences within unknown cells: the rounded mean of the smallest block of 2^n x 2^n cells that knows any.
 inline void texture(Bytes& values, const Bytes& known, int h, int w) {
@@ -182,12 +179,12 @@ inline Level finest(const Small& small, const Answer& answer) {
         level.known[cell] = whole;
         std::uint8_t* values = &level.values[cell * CHANNELS];
         for (int c = 0; c < 3; c++) {
-            values[c] = std::uint8_t(whole ? rounded(sums[c], WHITE / 16.0f, true)
-                                           : rounded(std::clamp(answer.low[c * cells + cell], 0.0f, 1.0f), WHITE, false));
+            values[c] = std::uint8_t(whole ? rounded(sums[c], WHITE / 16.0f)
+                                           : rounded(std::clamp(answer.low[c * cells + cell], 0.0f, 1.0f), WHITE));
         }
         if (!whole) continue;
-        values[3] = std::uint8_t(std::min(WHITE, rounded(across, WHITE * 2 / 36.0f, true)));
-        values[4] = std::uint8_t(std::min(WHITE, rounded(down, WHITE * 2 / 36.0f, true)));
+        values[3] = std::uint8_t(std::min(WHITE, rounded(across, WHITE * 2 / 36.0f)));
+        values[4] = std::uint8_t(std::min(WHITE, rounded(down, WHITE * 2 / 36.0f)));
     }
     texture(level.values, level.known, h, w);
     level.depth = depths(level.known, h, w);
@@ -331,7 +328,7 @@ private:
                     share[n * CHANNELS + c] = weight;
                 }
             }
-            const int affinity = (total * AFFINITY + 8) / 16;
+            const int affinity = (total * AFFINITY + 8) / 16 + LEAST_AFFINITY;
             const std::int8_t* asked = &level.query[level.patch(y0, x0)];
             int best = source[i], least = fresh ? INT32_MAX : cost[i], reach = radius;
             for (int candidate = fresh ? -1 : 0; candidate < (jump ? 8 + guesses : 0); candidate++) {

@@ -22,7 +22,7 @@ PATCH = 8  # side of what a query and a key describe, in low-resolution pixels
 CELL = 4  # side of what is copied at a time, in low-resolution pixels
 WHITE, UNIT = 120, 127  # what 1 is in colours and in queries and keys
 WEIGHTS = np.array((8, 4, 2, 1), f32)  # what a cell counts in a comparison, by its depth in the hole
-AFFINITY = 5  # what query and key count, in sixteenths
+AFFINITY, LEAST_AFFINITY = 5, 6  # what query and key count: in sixteenths of all compared, and beside that
 JUMPS = ((8, 4, 2, 1), (2, 1), (2, 1), (2, 1))  # of each round
 GUESSES = (3, 6, 12)  # by level, finest first
 INHERITED = (3, 6)  # by level: how deep in the hole the coarser level has its say
@@ -133,12 +133,9 @@ def describe(small: np.ndarray, holes: np.ndarray) -> tuple[np.ndarray, np.ndarr
             if y < CELL - 1:
                 down += abs(grey[y, x] - grey[y + 1, x])
 
-    def rounded(sums: np.ndarray, unit: float) -> np.ndarray:
-        """floor(sums * unit + 0.5), multiplied and added with one rounding, as processors do."""
-        return np.floor((sums.astype(np.float64) * f32(unit) + 0.5).astype(f32))
-
-    parts = [*rounded(colour, WHITE / 16), *(rounded(d, WHITE * 2 / 36).clip(max=WHITE) for d in (across, down))]
-    return np.where(known[..., None], np.stack(parts, -1), f32(0)), known
+    colour = np.floor(colour * f32(WHITE / 16) + f32(0.5))
+    across, down = (np.floor(d * f32(WHITE * 2 / 36) + f32(0.5)).clip(max=WHITE) for d in (across, down))
+    return np.where(known[..., None], np.stack([*colour, across, down], -1), f32(0)), known
 
 
 def quads(values: np.ndarray) -> np.ndarray:
@@ -212,7 +209,7 @@ def search(
 
     around = np.pad(WEIGHTS[np.minimum(depth, 3)], 2)
     weight = np.stack([around[ty + dy, tx + dx] for dy in range(5) for dx in range(5)], -1)  # (N, 25)
-    affinity = np.floor((weight.sum(-1) * AFFINITY + 8) / 16)
+    affinity = np.floor((weight.sum(-1) * AFFINITY + 8) / 16) + LEAST_AFFINITY
     asked = query.reshape(h * w, -1)[targets]
     offered = key.reshape(h * w, -1)
     radius = max(h, w) // (4 if coarser is not None else 1)

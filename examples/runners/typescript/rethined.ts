@@ -32,7 +32,7 @@ const KEYS = 32; // width of a query or a key
 const WHITE = 120; // what 1 is in colours
 const UNIT = 127; // what 1 is in queries and keys
 const WEIGHTS = [8, 4, 2, 1]; // what a cell counts in a comparison, by its depth in the hole
-const AFFINITY = 5; // what query and key count, in sixteenths
+const AFFINITY = 5, LEAST_AFFINITY = 6; // what query and key count: in sixteenths of all compared, and beside that
 const JUMPS = [[8, 4, 2, 1], [2, 1], [2, 1], [2, 1]]; // of each round
 const GUESSES = [3, 6, 12]; // by level, finest first
 const INHERITED = [3, 6]; // by level: how deep in the hole the coarser level has its say
@@ -165,12 +165,12 @@ function levelOf(
     const at = cell * CHANNELS;
     for (let c = 0; c < 3; c++) {
       values[at + c] = whole
-        ? Math.floor(f(sums[c]! * f(WHITE / 16) + 0.5))
-        : Math.floor(f(f(Math.min(1, Math.max(0, low[c * cells + cell]!)) * WHITE) + 0.5));
+        ? rounded(sums[c]!, f(WHITE / 16))
+        : rounded(Math.min(1, Math.max(0, low[c * cells + cell]!)), WHITE);
     }
     if (!whole) continue;
-    values[at + 3] = Math.min(WHITE, Math.floor(f(across * f((WHITE * 2) / 36) + 0.5)));
-    values[at + 4] = Math.min(WHITE, Math.floor(f(down * f((WHITE * 2) / 36) + 0.5)));
+    values[at + 3] = Math.min(WHITE, rounded(across, f((WHITE * 2) / 36)));
+    values[at + 4] = Math.min(WHITE, rounded(down, f((WHITE * 2) / 36)));
   }
   texture(values, known, h, w);
   const quantised = (vectors: Float32Array) => {
@@ -185,6 +185,9 @@ function levelOf(
   };
   return { h, w, values, known, depth: depths(known, h, w), query: quantised(query), key: quantised(key), finest: true };
 }
+
+/** floor(a * b + 0.5) in single precision. */
+const rounded = (a: number, b: number): number => Math.floor(f(f(a * b) + 0.5));
 
 /** Differences within unknown cells: the rounded mean of the smallest block of 2^n x 2^n cells that knows any. */
 function texture(values: Uint8Array, known: Uint8Array, h: number, w: number): void {
@@ -345,7 +348,7 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
           for (let k = 0; k < CHANNELS; k++, t++) mine[t] = inside ? values[at + k]! : 0, share[t] = weight;
         }
       }
-      const affinity = (total * AFFINITY + 8) >> 4, asked = patch(y0, x0);
+      const affinity = ((total * AFFINITY + 8) >> 4) + LEAST_AFFINITY, asked = patch(y0, x0);
       let best = source[i]!, least = fresh ? Infinity : cost[i]!, reach = radius;
       for (let candidate = fresh ? -1 : 0; candidate < (jump ? 8 + guesses : 0); candidate++) {
         let sy = Math.floor(best / w), sx = best % w;

@@ -453,9 +453,7 @@ def describe(g: Graph, small: Value, holes: Value, rows: Value, columns: Value) 
         return added([g.op("Abs", greys[a] - greys[b]) for a, b in pairs])
 
     def rounded(sums: Value, unit: float) -> Value:
-        """floor(sums * unit + 0.5), multiplied and added with one rounding, as compiled loops do."""
-        exact = g.cast(sums, DOUBLE) * np.array(np.float32(unit), np.float64) + np.array(0.5)
-        return g.op("Floor", g.cast(exact, FLOAT))
+        return g.op("Floor", sums * unit + 0.5)
 
     white, count = search.WHITE, 3 * side * (side - 1)
     textures = [differences(1, side, side - 1), differences(side, side - 1, side)]
@@ -552,6 +550,7 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
     counts = g.op("Pad", g.reshape(counts, h, w), np.full(4, reach))
     weight = g.gather(g.reshape(counts, -1), g.gather(around, targets))  # (N, side * side)
     affinity = g.op("Floor", (g.sum(weight, 1) * float(search.AFFINITY) + 8.0) * (1 / 16))
+    affinity = affinity + float(search.LEAST_AFFINITY)
     spread = np.kron(np.eye(side**2, dtype=np.float32), np.ones((1, search.CHANNELS), np.float32))
     share = g.op("MatMul", weight, spread)  # (N, side * side * CHANNELS)
     asked = g.gather(level.query, g.gather(level.patch, targets))  # (N, D)
