@@ -58,8 +58,10 @@ def plan(height: int, width: int) -> tuple[int, int, int]:
         scale += 1
 
 
-def shrink(image: np.ndarray, hole: np.ndarray, scale: int, h: int, w: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means of boxes (3, h, w) in [0, 1], 0 in holes and beyond the border; holes (h, w); detail (6, h / 8, w / 8)."""
+def shrink(
+    image: np.ndarray, hole: np.ndarray, scale: int, h: int, w: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means of boxes (3, h, w), 0 in holes and beyond the border; holes (h, w); detail (6, h / 8, w / 8)."""
     rows, columns = hole.shape[0] // scale, hole.shape[1] // scale
     inside = np.s_[: rows * scale, : columns * scale]
     small, holes, differences = np.zeros((3, h, w), f32), np.ones((h, w), bool), np.zeros((6, h, w), f32)
@@ -118,7 +120,7 @@ def pyramid(
 
 
 def describe(small: np.ndarray, holes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of every known cell its colour and how much its pixels differ from those beside and below; and which are known."""
+    """Of known cells colours and how much their pixels differ from those beside and below; and which are known."""
     _, h, w = small.shape
     known = ~holes.reshape(h // CELL, CELL, w // CELL, CELL).any((1, 3))
     pixel = small.reshape(3, h // CELL, CELL, w // CELL, CELL).transpose(2, 4, 0, 1, 3)  # [y, x] (3, rows, columns)
@@ -162,7 +164,9 @@ def from_ancestors(values: np.ndarray, known: np.ndarray) -> np.ndarray:
 def shifted(bits: np.ndarray, dy: int, dx: int) -> np.ndarray:
     """[y, x] is `bits`[y + dy, x + dx]; False beyond the border."""
     h, w = bits.shape
-    return np.pad(bits, max(abs(dy), abs(dx)))[max(0, dx, dy, -dx, -dy) + dy :][:h, max(0, dx, dy, -dx, -dy) + dx :][:, :w]
+    return np.pad(bits, max(abs(dy), abs(dx)))[max(0, dx, dy, -dx, -dy) + dy :][:h, max(0, dx, dy, -dx, -dy) + dx :][
+        :, :w
+    ]
 
 
 def interior(known: np.ndarray) -> np.ndarray:
@@ -187,8 +191,8 @@ def search(
     number: int,
     coarser: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """PatchMatch at one level: place (h, w) of every hole cell, and of those beside, in a list, -1 of others; and what
-    they copy, in that list's order. None where no cell's surroundings are known."""
+    """PatchMatch at one level: place (h, w) of every hole cell, and of those beside, in a list, -1 of others; and
+    what they copy, in that list's order. None where no cell's surroundings are known."""
     h, w = known.shape
     valid = interior(known)
     choices = np.flatnonzero(valid)
@@ -217,7 +221,9 @@ def search(
     def surroundings(values: np.ndarray) -> np.ndarray:
         """(h * w, 25, 5)"""
         padded = np.pad(values, ((2, 2), (2, 2), (0, 0)))
-        return np.stack([padded[dy : dy + h, dx : dx + w] for dy in range(5) for dx in range(5)], 2).reshape(h * w, 25, 5)
+        return np.stack([padded[dy : dy + h, dx : dx + w] for dy in range(5) for dx in range(5)], 2).reshape(
+            h * w, 25, 5
+        )
 
     table = surroundings(values)
     mine = table[targets]
@@ -296,9 +302,14 @@ def pseudo_random(cell: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray
 
 
 def inherited(
-    targets: np.ndarray, valid: np.ndarray, deep: np.ndarray, otherwise: np.ndarray, place: np.ndarray, source: np.ndarray
+    targets: np.ndarray,
+    valid: np.ndarray,
+    deep: np.ndarray,
+    otherwise: np.ndarray,
+    place: np.ndarray,
+    source: np.ndarray,
 ) -> np.ndarray:
-    """What the coarser level copies there for the `deep` of `targets`, for others and where that fails `otherwise`."""
+    """For the `deep` of `targets` what the coarser level copies there; for others, or if that fails, `otherwise`."""
     h, w = valid.shape
     y, x = np.divmod(targets, w)
     above = place[y // 2, x // 2]
@@ -318,7 +329,7 @@ def correction(low: np.ndarray, source: np.ndarray, known: np.ndarray) -> np.nda
     """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins.
 
     That band has the differences between neighbours that copies have, and in part the network's colours: a screened
-    Poisson equation, solved by over-relaxation, in each sweep first the cells of even row plus column, then the others.
+    Poisson equation, solved by over-relaxation, in each sweep first cells of even row plus column, then the others.
     """
     _, h, w = low.shape
     colours = low.transpose(1, 2, 0).reshape(-1, 3)
@@ -388,7 +399,9 @@ def enlarged(picture: np.ndarray, y: np.ndarray, x: np.ndarray, scale: int) -> n
     for at, size in ((y, picture.shape[0]), (x, picture.shape[1])):
         position = (at.astype(f32) + f32(0.5)) / f32(scale) - f32(0.5)
         before = np.floor(position).astype(np.int64)
-        taps.append((before.clip(0, size - 1), (before + 1).clip(0, size - 1), (position - before).astype(f32)[:, None]))
+        taps.append(
+            (before.clip(0, size - 1), (before + 1).clip(0, size - 1), (position - before).astype(f32)[:, None])
+        )
     (y0, y1, fy), (x0, x1, fx) = taps
     left = picture[y0, x0] * (1 - fy) + picture[y1, x0] * fy
     right = picture[y0, x1] * (1 - fy) + picture[y1, x1] * fy

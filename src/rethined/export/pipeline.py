@@ -1,17 +1,18 @@
 """The engine as one ONNX file: photo and mask of any size in, filled photo out, every stage inside.
 
-Written around the exported core with plain operators (opset 18, no custom ones), so that ONNX Runtime runs it on every
-platform, browsers included. The loops of `rethined.search` and `rethined.upscale` become tables: the surroundings of
-all cells are rows (im2col), candidates are rows gathered from it, and a choice is an ArgMin. Numbers that a choice
-depends on are integers here as there, so that sources are the same; integers are int64, and floats hold exact ones
-below 2^24.
+Written around the exported core with plain operators (opset 18, no custom ones), so that ONNX Runtime runs it on
+every platform, browsers included. The loops of `rethined.search` and `rethined.upscale` become tables: the
+surroundings of all cells are rows (im2col), candidates are rows gathered from it, and a choice is an ArgMin. Numbers
+that a choice depends on are integers here as there, so that sources are the same: int64, or floats below 2^24.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,15 +20,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from rethined import search
 from rethined.config import ModelConfig
 from rethined.engine import LOW_RESOLUTION, Engine
-from rethined.errors import BackendError
+from rethined.errors import BackendError, RethinedWarning, WeightsError
 from rethined.image import write_atomic
 from rethined.masks import free_form
-from rethined.model import Rethined
 
 OPSET = 18
 CHUNK = 2**16
@@ -49,24 +50,25 @@ FLOAT, DOUBLE, INT, BOOL, BYTE = (
 )
 
 
-def export_pipeline(model: Rethined | bytes, out: Path, metadata: dict[str, str] | None = None) -> dict[str, float]:
-    """Write the pipeline around `model`, or around a core that `to_onnx` made of it, to `out`.
+def export_pipeline(core: bytes, out: Path) -> dict[str, float]:
+    """Write the pipeline around `core`, an ONNX core written by our exporter, to `out`, and its sha256 to
+    `out`.sha256.
 
     Returns by size the share of hole pixels more than one grey level from the engine's.
 
     Raises:
-        BackendError: more than `SHARE` are, or known pixels changed; nothing is written.
-        OutputError: the file cannot be written.
+        WeightsError: not such a core.
+        BackendError: a core that it cannot be made of, or more than `SHARE` of hole pixels differ, or a known one;
+            nothing is written.
+        OutputError: a file cannot be written.
     """
-    if isinstance(model, Rethined):
-        from rethined.export.onnx import to_onnx
-
-        model = to_onnx(model, metadata or {})
-    data = to_pipeline(model)
-    difference = compare(model, data)
+    data = to_pipeline(core)
+    difference = compare(core, data)
     if max(difference.values()) > SHARE:
         raise BackendError(f"the ONNX pipeline disagrees with the engine ({difference}); nothing is written")
+    checksum = f"{hashlib.sha256(data).hexdigest()}  {out.name}\n".encode()
     write_atomic(out, data, overwrite=True)
+    write_atomic(out.with_name(f"{out.name}.sha256"), checksum, overwrite=True)
     return difference
 
 
@@ -86,8 +88,11 @@ def compare(core: bytes, data: bytes) -> dict[str, float]:
         image = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8).repeat(8, 0).repeat(8, 1)
         image = np.ascontiguousarray(image[:height, :width]) // 2 + rng.integers(0, 99, (height, width, 3), np.uint8)
         hole = free_form(height, width, rng, coverage=(0.15, 0.3))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RethinedWarning)  # in the least picture there is nothing to copy
+            want = engine(image, hole)
         (got,) = session.run(None, {"image": image, "mask": hole.astype(np.uint8) * 255})
-        apart = np.abs(got.astype(int) - engine(image, hole)).max(-1) > 1
+        apart = np.abs(got.astype(int) - want).max(-1) > 1
         kept = bool((got[~hole] == image[~hole]).all())
         shares[f"{width}x{height}"] = float(apart[hole].mean()) if kept else 1.0
     return shares
@@ -130,13 +135,13 @@ class Value:
     def __mod__(self, other: Operand) -> Value:
         return self.graph.op("Mod", self, other)
 
-    def __lt__(self, other: Operand) -> Value:
+    def __lt__(self, other: Value | int | float) -> Value:
         return self.graph.op("Less", self, other)
 
-    def __ge__(self, other: Operand) -> Value:
+    def __ge__(self, other: Value | int | float) -> Value:
         return self.graph.op("GreaterOrEqual", self, other)
 
-    def __gt__(self, other: Operand) -> Value:
+    def __gt__(self, other: Value | int | float) -> Value:
         return self.graph.op("Greater", self, other)
 
     def __and__(self, other: Operand) -> Value:
@@ -161,7 +166,11 @@ class Graph:
         self._numbers = itertools.count()
 
     def constant(self, value: int | float | np.ndarray) -> Value:
-        array = value if isinstance(value, np.ndarray) else np.array(value, np.float32 if isinstance(value, float) else np.int64)
+        array = (
+            value
+            if isinstance(value, np.ndarray)
+            else np.array(value, np.float32 if isinstance(value, float) else np.int64)
+        )
         key = str(array.dtype), array.shape, array.tobytes()
         if key not in self.initializers:
             self.initializers[key] = numpy_helper.from_array(array, f"c{len(self.initializers)}")
@@ -181,7 +190,11 @@ class Graph:
         return [Value(self, output) for output in outputs]
 
     def loop(
-        self, count: Operand, body: Callable[..., Sequence[Value]], *state: tuple[Value, int], scan: Sequence[int] = ()
+        self,
+        count: Operand,
+        body: Callable[..., Sequence[Value]],
+        *state: tuple[Value, int],
+        scan: Sequence[int] = (),
     ) -> list[Value]:
         """`body(i, *state)` `count` times, returning the next state and what is collected: the last state, and the
         collections. `state` are pairs of a value and its type, `scan` the types of what is collected."""
@@ -258,16 +271,21 @@ class Graph:
 def to_pipeline(core: bytes) -> bytes:
     """The pipeline around a core: inputs `image` (height, width, 3) uint8 RGB and `mask` (height, width) uint8, from
     128 on to be filled; output `result` like `image`."""
-    model = onnx.compose.add_prefix(onnx.load_from_string(core), "core/")
+    try:
+        model = onnx.compose.add_prefix(onnx.load_from_string(core), "core/")
+    except DecodeError as error:
+        raise WeightsError("the core is not an ONNX file; give one written by `rethined export onnx`") from error
     facts = {entry.key: entry.value for entry in model.metadata_props}
-    config = ModelConfig.from_json(facts.get("rethined.config", ""))
+    # By another name than a core has it, so that nobody takes this for one.
+    facts["rethined.pipeline"] = facts.pop("rethined.config", "")
+    config = ModelConfig.from_json(facts["rethined.pipeline"])
     if not config.search:
         raise BackendError("the pipeline finds sources by search; this core was made without (ModelConfig.search)")
     g = Graph()
     image, mask = Value(g, "image"), Value(g, "mask")
     result = pipeline(g, model.graph, config, image, mask)
     g.nodes.append(helper.make_node("Identity", [result.name], ["result"], "result"))
-    shape = ["height", "width", 3]
+    shape: list[str | int | None] = ["height", "width", 3]
     graph = helper.make_graph(
         g.nodes,
         "rethined",
@@ -321,8 +339,7 @@ def pipeline(g: Graph, core: onnx.GraphProto, config: ModelConfig, image: Value,
     finest = levels[0]
     source = g.where(finest.known, g.arange(rows * columns), g.gather(found.source, found.place))
     lacking = correction(g, low, source, finest, found.any)
-    pixels = holes_filled(g, image, bits, source, finest, found.any, lacking, scale * search.CELL, width)
-    return pixels
+    return holes_filled(g, image, bits, source, finest, found.any, lacking, scale * search.CELL, width)
 
 
 def plan(g: Graph, height: Value, width: Value, stride: int) -> tuple[Value, Value, Value]:
@@ -584,7 +601,9 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
         # Most propose what one has already: only others are priced.
         other = g.nonzero(g.reshape(g.cast(~g.op("Equal", g.reshape(offers, -1, 8), own), INT), -1))
         prices = price(rows, mine, g.gather(offers, other), other // 8)
-        dear = g.op("ConstantOfShape", g.op("Shape", offers), value=numpy_helper.from_array(np.array([3e38], np.float32)))
+        dear = g.op(
+            "ConstantOfShape", g.op("Shape", offers), value=numpy_helper.from_array(np.array([3e38], np.float32))
+        )
         prices = g.reshape(g.op("ScatterElements", dear, other, prices), -1, 8)
         first = g.op("ArgMin", prices, axis=1, keepdims=1)
         least, best = (
