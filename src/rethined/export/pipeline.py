@@ -37,7 +37,7 @@ STRIP = 32
 """Rows of the low-resolution image made at a time: bounds the memory of the first."""
 ANCESTORS = 14
 """Halvings in which texture of a hole's surroundings is looked for: enough for a photo 2^14 times as long as high."""
-CHECKED_SIZES = ((512, 512), (300, 1201), (768, 1024), (33, 20))
+CHECKED_SIZES = ((512, 512), (768, 1024), (2048, 2048), (301, 1201), (33, 20))
 SHARE = 1e-3
 """Of hole pixels that may differ from the engine's by more than one grey level."""
 
