@@ -3,9 +3,9 @@
 `<!-- bench:NAME -->` and `<!-- /bench -->` enclose a block. NAME is the stem of a result file: all columns of
 that one. `STEM.overview` is its LPIPS in the hole alone, one line per run; `STEM.pictures` the pictures of the
 worst cases of an evaluation. `latency` and `quality` are every result of that kind, the latter as overview,
-`latency.stages` where the time goes, and `peers` the latencies in which peers took part. `table1` to `table5`, `figure1`, `figure3` and `figure5` are the
-paper's, `table1.plot` to `table5.plot` the plots of the tables, `table1.measures` all columns of that one, and
-`claims` what the paper says of other methods.
+`latency.stages` where the time goes, and `peers` the latencies in which peers took part. `table1` to `table5`,
+`figure1`, `figure3` and `figure5` are the paper's, `table1.plot` to `table5.plot` the plots of the tables,
+`table1.measures` all columns of that one, and `claims` what the paper says of other methods.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ def export(
     format: Annotated[
         str,
         typer.Argument(
-            help="onnx, openvino, coreml, executorch, litert, ncnn: the network. pipeline: photo and mask in, filled photo "
-            "out, one ONNX file. hub: a folder for a model hub.",
+            help="onnx, openvino, coreml, executorch, litert, ncnn: the network. pipeline: photo and mask in, filled "
+            "photo out, one ONNX file. hub: a folder for a model hub.",
             metavar="FORMAT",
         ),
     ],
@@ -91,11 +91,11 @@ def _pipeline(weights: Path | None, output: Path) -> int:
     from rethined.weights import read
 
     try:
+        from rethined.export.core import load_weights
+        from rethined.export.onnx import to_onnx
         from rethined.export.pipeline import export_pipeline
 
         if weights is not None and weights.suffix == ".safetensors":
-            from rethined.export.onnx import load_weights, to_onnx
-
             model, metadata = load_weights(weights)
             core = to_onnx(model, {"rethined.training": metadata.get("rethined.training", "")})
         else:
