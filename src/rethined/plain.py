@@ -227,7 +227,8 @@ def improve(
     dear = affinity.astype(np.int64) * seam
 
     def seams(moved: NDArray[np.int64]) -> NDArray[np.int64]:
-        return dear * (beside != moved).sum(0)
+        alone: NDArray[np.int64] = (beside != moved).sum(0)
+        return dear * alone
 
     least = np.full(len(places), 2**31 - 1) if fresh else cost + seams(best)
 

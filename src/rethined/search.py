@@ -47,8 +47,8 @@ AFFINITY = 5
 LEAST_AFFINITY = 6
 """What it counts beside that: deep in holes, little else is certain."""
 SEAM = 250
-"""What it costs that one of the four neighbours does not go on with the same source, in units of UNIT^2 of affinity: it
-keeps what is copied whole, where no surroundings say more. Without it wide holes become mosaics of one small tile."""
+"""What it costs that one of the four neighbours does not go on with the same source, in units of UNIT^2 of affinity:
+it keeps what is copied whole, where no surroundings say more. Without it wide holes become mosaics of one tile."""
 LEVELS = 3
 """Sizes at which holes are filled, each half of the one before."""
 ROUNDS = 4
