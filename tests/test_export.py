@@ -36,6 +36,9 @@ def write_weights(path: Path, config: ModelConfig) -> Path:
     torch.manual_seed(0)
     model = Rethined(config)
     torch.nn.init.normal_(model.coarse.head.weight, std=0.1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # no two layers alike, which would be written once
+            torch.nn.init.normal_(module.bias, std=0.1)
     save_file(model.state_dict(), path, {"rethined.config": config.to_json(), "rethined.training": "none"})
     return path
 
