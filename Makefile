@@ -1,13 +1,18 @@
 # make demo      fill a hole in a 4K photograph; needs nothing but Python >= 3.11
 # make test      every test (ARGS="-k engine": some)
 # make check     format, lint, types, import directions
-# make bench     speed and quality on this machine, into build/bench
-# make tables    the documents' tables from results/*.json
+# make bench     the paper's tables and figures on this machine, and a page with all of it, into build/bench: half an
+#                hour (PHOTOS=folder to measure on, TRAIN=other photographs for tables 4 and 5, OUT=folder of results)
+# make bench-quick  the same in minutes, and rougher
+# make tables    the documents' tables and plots from results/*.json
 # make pictures  the documents' pictures from examples/
 # make clean     remove what these made
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+PHOTOS ?= examples/photos
+TRAIN ?=
+OUT ?= build/bench
 
 BIN = $(VENV)/bin
 PLAIN = $(VENV)/.plain
@@ -17,10 +22,10 @@ ANY = $(if $(wildcard $(DEV)),$(DEV),$(PLAIN))
 SOURCES = $(shell find src/rethined -type f -not -name '*.py[co]' -not -name '*.nb[ci]')
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test check bench tables pictures clean
+.PHONY: help demo test check bench bench-quick tables pictures clean
 
 help:
-	@sed -n '1,7s/^# //p' Makefile
+	@sed -n '1,10s/^# //p' Makefile
 
 demo: $(ANY)
 	@mkdir -p demo
@@ -39,9 +44,15 @@ check: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_package.py -k import
 
+# Pictures of the figures go into documents, so they are of the examples.
 bench: $(DEV)
-	$(BIN)/rethined bench latency --sizes 512,1024,2048 --holes 0.2 --runs 10 --out build/bench
-	$(BIN)/rethined eval examples/photos --sizes 1024 --out build/bench
+	$(BIN)/rethined bench paper table1 table3 $(if $(TRAIN),table4 table5 --train "$(TRAIN)") --photos "$(PHOTOS)" --out "$(OUT)" $(ARGS)
+	$(BIN)/rethined bench paper figure3 figure5 --photos examples/photos --out "$(OUT)" $(ARGS)
+	$(BIN)/rethined bench stream --out "$(OUT)"
+	$(BIN)/rethined bench report --results "$(OUT)" --html "$(OUT)/report.html"
+
+bench-quick: ARGS += --quick
+bench-quick: bench
 
 tables: $(DEV)
 	$(BIN)/rethined bench report

@@ -252,6 +252,13 @@ def level(
             total += w * int(apart @ apart)
         return total
 
+    def seams(at: tuple[int, int], offer: tuple[int, int]) -> int:
+        (y, x), (sy, sx) = at, offer
+        affinity = (sum(w for _, _, w in around[at]) * constants.AFFINITY + 8) // 16 + constants.LEAST_AFFINITY
+        beside = ((-1, 0), (1, 0), (0, -1), (0, 1))
+        alone = sum(source.get((y + dy, x + dx)) != (sy + dy, sx + dx) for dy, dx in beside)
+        return affinity * constants.SEAM * alone
+
     def step(
         values: NDArray[np.int64],
         cost: dict[tuple[int, int], int],
@@ -262,7 +269,8 @@ def level(
         better, lower = {}, {}
         for y, x in targets:
             best = source[y, x]
-            least = cost[y, x] if (y, x) in cost else price(values, (y, x), best)
+            bare = cost[y, x] if (y, x) in cost else price(values, (y, x), best)
+            least = bare + seams((y, x), best)
             offers: list[tuple[int, int] | None] = []
             for dy in (-jump, 0, jump) if jump else ():
                 for dx in (-jump, 0, jump):
@@ -276,9 +284,12 @@ def level(
                     a, b = random(y, x, counter * 16 + n - len(offers) + guesses)
                     offer = best[0] + a % (2 * reach + 1) - reach, best[1] + b % (2 * reach + 1) - reach
                     reach = max(1, reach // 2)
-                if valid(*offer) and (now := price(values, (y, x), offer)) < least:
-                    best, least = offer, now
-            better[y, x], lower[y, x] = best, least
+                if not valid(*offer):
+                    continue
+                now, extra = price(values, (y, x), offer), seams((y, x), offer)
+                if now + extra < least:
+                    best, bare, least = offer, now, now + extra
+            better[y, x], lower[y, x] = best, bare
         return better, lower
 
     def drawn(

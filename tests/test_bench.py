@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -385,6 +386,21 @@ def test_calls_alternate() -> None:
     assert set(result) == {"a", "b", "busy_elsewhere", "noisy"}
 
 
+def test_a_slow_contender_makes_the_least_calls() -> None:
+    calls: list[str] = []
+
+    def slow() -> None:
+        calls.append("slow")
+        time.sleep(0.02)
+
+    contenders: dict[str, Callable[[], object]] = {"quick": lambda: calls.append("quick"), "slow": slow}
+    result = latency.alternate(contenders, runs=latency.LEAST + 3, warmup=4, seconds=0.01)
+    assert result["quick"]["n"] == latency.LEAST + 3
+    assert result["slow"]["n"] == latency.LEAST
+    assert calls.count("slow") == 1 + latency.LEAST  # of its warm-up one
+    assert calls[5:7] == ["quick", "slow"]
+
+
 def test_scene_has_the_hole_asked_for() -> None:
     for hole in (0.1, 0.25):
         image, mask = latency.scene(256, hole)
@@ -435,7 +451,7 @@ LATENCY: dict[str, Any] = {
     "weights": {"rethined": "e" * 64},
     "rows": [
         {"height": 4096, "width": 4096, "hole": 0.1, "threads": 2, "engine": TIMES, "copy": TIMES}
-        | {"ratio_copy": 12.0, "peak_mib": 512.4, "noisy": True}
+        | {"ratio_copy": 12.0, "peak_mib": 512.4, "noisy": True, "stages_ms": {"copy": 0.04, "core": 9.96}}
     ],
     **ORIGIN,
 }
@@ -456,7 +472,7 @@ def test_report_renders_tables(results: Path) -> None:
     evaluated = ["eval--tiny", "eval--tiny.overview", "eval--tiny.pictures"]
     assert sorted(rendered) == [
         *evaluated,
-        *("latency", "latency--tiny", "quality", "quality--tiny", "quality--tiny.overview"),
+        *("latency", "latency--tiny", "latency.stages", "quality", "quality--tiny", "quality--tiny.overview"),
     ]
     assert rendered["quality"] == (
         "| long side | holes | photographs | copy_reference | rethined (b) |\n"
@@ -474,6 +490,11 @@ def test_report_renders_tables(results: Path) -> None:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
         "| Test CPU | 2 | 4096x4096 | 10% | 33.3* | 1.0 | 30.0 | - | 12.0 | 512 |\n"
         "\n\\* other programs were running.\n"
+    )
+    assert rendered["latency.stages"] == (
+        "| image | hole | threads | copy, ms | core, ms |\n"
+        "| --- | --- | --- | --- | --- |\n"
+        "| 4096x4096 | 10% | 2 | 0.0 | 10.0 |\n"
     )
     table, origin = rendered["quality--tiny"].split("\n\n")
     head, _, _, ours = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from rethined.bench import report
+from rethined.bench.blocks import Plot
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -109,9 +110,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_tables_are_rendered_from_results() -> None:
-    """Every table is what `rethined bench report` writes, and nothing where there is no result yet."""
-    rendered = report.tables(ROOT / "results")
+    """Every table and plot is what `rethined bench report` writes, and nothing where there is no result yet."""
+    found = report.blocks(ROOT / "results")
     for page in [*PAGES, ROOT / "MODEL_CARD.md"]:
+        for name in report.names(page.read_text()):
+            block = found.get(name)
+            assert not isinstance(block, Plot) or block.is_drawn(), f"{name}: run: rethined bench report"
+        rendered = report.tables(ROOT / "results", page.parent)
         for name, table in re.findall(r"<!-- bench:([\w.-]+) -->\n(.*?)<!-- /bench -->", page.read_text(), re.DOTALL):
             assert table == rendered.get(name, ""), f"{page.name}: {name} is out of date; run: rethined bench report"
 

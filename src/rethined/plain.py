@@ -172,6 +172,7 @@ def run(
     width: int,
     stride: int,
     radius: int,
+    seam: int,
     decision: int,
     grain: int,
 ) -> None:
@@ -180,7 +181,7 @@ def run(
     for what, jump, guesses, counter, fresh in schedule.tolist():
         if what == 0:
             targets = query, key, places, cells, asked, affinity, shift[now], shift[1 - now], cost
-            numbers = height, width, stride, jump, guesses, radius, counter
+            numbers = height, width, stride, jump, guesses, radius, seam, counter
             improve(values[drawn], weights, patch, *targets, *numbers, bool(fresh))
             now = 1 - now
         elif what == 1:
@@ -210,6 +211,7 @@ def improve(
     jump: int,
     guesses: int,
     radius: int,
+    seam: int,
     counter: int,
     fresh: bool,
 ) -> None:
@@ -221,13 +223,20 @@ def improve(
     mine, share = pictures[near].astype(np.int32), counts[near]
     asking = query[asked].astype(np.int32)
     best = shift[places].astype(np.int64)
-    least = np.full(len(places), 2**31 - 1) if fresh else cost.astype(np.int64)
+    beside = shift[places + np.asarray((-1, 1, -stride, stride))[:, None]]
+    dear = affinity.astype(np.int64) * seam
+
+    def seams(moved: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.asarray(dear * (beside != moved).sum(0))
+
+    least = np.full(len(places), 2**31 - 1) if fresh else cost + seams(best)
 
     def offer(moved: NDArray[np.int64], tried: Bools) -> None:
         """Take `moved` as source where it is `tried`, valid and cheaper."""
-        chosen = np.flatnonzero(tried & (patch[places + moved] >= 0))
+        tried = tried & (patch[places + moved] >= 0)
+        chosen, extra = np.flatnonzero(tried), seams(moved)
         product = (asking[chosen] * key[patch[places[chosen] + moved[chosen]]]).sum(1)
-        price = affinity[chosen] * (16129 - product)
+        price = affinity[chosen] * (16129 - product) + extra[chosen]
         hopeful = price < least[chosen]  # what else it costs is not negative
         chosen, price = chosen[hopeful], price[hopeful]
         there = near[chosen] + moved[chosen, None]
@@ -250,7 +259,7 @@ def improve(
         inside = (y >= 0) & (x >= 0) & (y < height) & (x < width)
         offer(best + (down * stride + across) * inside, inside)
     better[places] = best
-    cost[:] = least
+    cost[:] = least - seams(best)
 
 
 def vote(values: Shorts, drawn: Shorts, shift: Ints, votes: Ints, places: NDArray[np.int64], stride: int) -> None:

@@ -46,6 +46,9 @@ AFFINITY = 5
 """What the product of query and key counts, in sixteenths of all that is compared."""
 LEAST_AFFINITY = 6
 """What it counts beside that: deep in holes, little else is certain."""
+SEAM = 100
+"""What it costs that one of the four neighbours does not go on with the same source, in units of UNIT^2 of affinity.
+It keeps what is copied whole where surroundings say little; without it wide holes become mosaics of small tiles."""
 LEVELS = 3
 """Sizes at which holes are filled, each half of the one before."""
 ROUNDS = 4
@@ -257,7 +260,7 @@ def search(level: Level, number: int, coarser: Ints | None, together: Together) 
     radius = max(height, width) // (4 if coarser is not None else 1)
     arguments = (
         *(values, weights, patch, shift, votes, level.query, level.key, places, targets, asked, affinity, cost),
-        *(drawn, holes, height, width, stride, radius, DECISION, GRAIN),
+        *(drawn, holes, height, width, stride, radius, SEAM, DECISION, GRAIN),
     )
     if _run is None:
         plain.run(schedule, *arguments)
@@ -432,13 +435,14 @@ def _improve(  # type: ignore[no-untyped-def]
     jump,
     guesses,
     radius,
+    seam,
     counter,
     fresh,
     first,
     last,
 ):
     """One step of the search for targets `first` to `last`: of their own source, the neighbours' at `jump` cells, and
-    `guesses` others within `radius`, the cheapest, to `better`, and what it costs, to `cost`.
+    `guesses` others within `radius`, the cheapest, to `better`, and what it costs but for seams, to `cost`.
 
     All read `shift` of the step before, so that their order does not matter; `fresh`: what it costs is not known. A
     jump of 0 only finds that. Grids have a margin, rows of `stride` cells, and are flat: `values` and `weights` (with
@@ -454,11 +458,15 @@ def _improve(  # type: ignore[no-untyped-def]
         mine = 5 * (here - 2 * stride - 2)
         asking = query[asked[i]]
         best = np.int64(shift[here])
-        least = cost[i]
+        left, right = np.int64(shift[here - 1]), np.int64(shift[here + 1])
+        above, below = np.int64(shift[here - stride]), np.int64(shift[here + stride])
+        dear = np.int32(affinity[i] * seam)
+        alone = 4 - (best == left) - (best == right) - (best == above) - (best == below)
+        bare, least = cost[i], np.int32(cost[i] + dear * alone)
         # Which branches are taken cannot be foreseen, and that costs more than what they spare: first all offers.
         count = 0
         if fresh:
-            least = np.int32(2**31 - 1)
+            bare = least = np.int32(2**31 - 1)
             offers[0] = best
             count = 1
         if jump:
@@ -490,7 +498,9 @@ def _improve(  # type: ignore[no-untyped-def]
             answer = key[patch[np.uintp(here + offer)]]
             for t in range(len(answer)):
                 product = np.int32(product + np.int32(asking[t]) * np.int32(answer[t]))
-            price = np.int32(affinity[i] * (np.int32(16129) - product))
+            alone = 4 - (offer == left) - (offer == right) - (offer == above) - (offer == below)
+            seams = np.int32(dear * alone)
+            price = np.int32(affinity[i] * (np.int32(16129) - product) + seams)
             if price >= least:
                 continue
             theirs = mine + 5 * offer
@@ -500,11 +510,11 @@ def _improve(  # type: ignore[no-untyped-def]
                     weighted = np.int16(d * np.int16(weights[np.uintp(mine + r * line + t)] * ROW[t]))
                     price = np.int32(price + np.int32(d) * np.int32(weighted))
             if price < least:
-                least = price
+                least, bare = price, np.int32(price - seams)
                 best = offer
                 y = np.int64(-1)
         better[here] = best
-        cost[i] = least
+        cost[i] = bare
 
 
 @compiled()
@@ -555,6 +565,7 @@ def _run(  # type: ignore[no-untyped-def]
     width,
     stride,
     radius,
+    seam,
     decision,
     grain,
 ):
@@ -594,6 +605,7 @@ def _run(  # type: ignore[no-untyped-def]
                     jump,
                     guesses,
                     radius,
+                    seam,
                     counter,
                     fresh,
                     first,

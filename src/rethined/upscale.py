@@ -236,16 +236,17 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
 
 
 @compiled()
-def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain):  # type: ignore[no-untyped-def]
+def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain, like):  # type: ignore[no-untyped-def]
     """Low-resolution rows `first` to `last` of an image (H, W * 3) and mask (H, W), into (3, h, w) and (h, w).
 
     Boxes of scale x scale: the mean of the image, zero where any pixel is a hole or beyond the border; hole 1 there.
     Images come in as zeros and holes as ones, so that what lies beyond the border is left alone. `energy`
     (6, h, w / side), zeros, gets the sums along each row of a patch of the squares that `fine_detail` averages.
+    `like` is of a type that holds the sum of a column of a box.
     """
     height, width = mask.shape
-    sums = np.empty(width * 3, np.int32)
-    slopes = np.empty(width * 3, np.int32)  # the upper half of rows minus the lower; the middle one is in neither
+    sums = np.empty(width * 3, like.dtype)
+    slopes = np.empty(width * 3, like.dtype)  # the upper half of rows minus the lower; the middle one is in neither
     anywhere = np.empty(width, np.uint8)
     half = scale // 2
     share = gain * np.float32(scale) / np.float32(max(2 * half, 1))
@@ -267,7 +268,7 @@ def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain): 
             sign = np.int32(1) if row < half else np.int32(-1) if row >= scale - half else np.int32(0)
             for t in range(width * 3):
                 sums[t] += line[t]
-                slopes[t] += sign * np.int32(line[t])
+                slopes[t] += sign * line[t]
             for t in range(width):
                 anywhere[t] |= known[t]
         whole = width // scale
@@ -367,7 +368,8 @@ class Upscaler:
         flat, bits = image.reshape(height, width * 3), mask.view(np.uint8)
         gain = np.float32(1 / (scale * scale * np.iinfo(image.dtype).max))
         rows = min(h, -(-height // scale))
-        self.spread(lambda a, b: _shrink(flat, bits, scale, patch_size, small, holes, energy, a, b, gain), rows)
+        like = np.empty(0, np.int16 if image.dtype == np.uint8 and scale <= 128 else np.int32)
+        self.spread(lambda a, b: _shrink(flat, bits, scale, patch_size, small, holes, energy, a, b, gain, like), rows)
         detail = np.sqrt(energy.reshape(6, h // patch_size, patch_size, -1).sum(2) / np.float32(patch_size**2))
         return Small(small[None], holes[None, None], detail[None])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,17 @@ from rethined.bench import provenance
 from rethined.config import DEFAULT, ModelConfig
 from rethined.export.core import count_macs, load_weights
 from rethined.train.config import CPU_RECIPE, TrainConfig
-from rethined.train.data import Photos, load_folder
-from rethined.train.loop import Trainer, train
+from rethined.train.data import Batches, DeviceBatches, HostBatches, Photos, load_folder
+from rethined.train.loop import Trainer
 
 PHOTOGRAPHS = 8
 """Of the validation folder, measured on."""
 BASE = "as released"
 TRAINED: dict[str, dict[str, Any]] = {
     BASE: {},
-    "patch size 16 (Table 4)": {"patch_size": 16},
-    "patch size 32 (Table 4)": {"patch_size": 32},
+    "attention over all pairs, patch size 8 (Table 4)": {"search": False},
+    "attention over all pairs, patch size 16 (Table 4)": {"search": False, "patch_size": 16},
+    "attention over all pairs, patch size 32 (Table 4)": {"search": False, "patch_size": 32},
     "no feature conditioning (Table 5)": {"feature_conditioning": False},
     "key width 8 (Table 5)": {"key_dim": 8},
     "key width 64 (Table 5)": {"key_dim": 64},
@@ -53,13 +54,14 @@ UNTRAINED: dict[str, dict[str, Any]] = {
 def run_trained(
     data: Path,
     val: Path,
+    choices: Mapping[str, dict[str, Any]] = TRAINED,
     *,
     steps: int = 200,
     batch_size: int = 8,
     crop: int = 128,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Train every row of TRAINED for `steps` steps on `data` and validate it on `val`; JSON-ready.
+    """Train every one of `choices` for `steps` steps on `data` and validate it on `val`; JSON-ready.
 
     Values are `train.loop.Trainer.validate`'s: LPIPS (AlexNet) in 10-20 % free-form holes at 768 pixels, and how
     often the chosen patch is among the 1 % best. The first row is the base before any training.
@@ -72,12 +74,13 @@ def run_trained(
         CPU_RECIPE, steps=steps, batch_size=batch_size, crops=(crop,), warmup=max(1, steps // 10)
     )
     photos = load_folder(val, 768)[:PHOTOGRAPHS]
+    seen = load_folder(data)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(recipe, Path(folder) / "untrained")
         rows.append(_row("before training", trainer, photos, progress))
-        for number, (name, changes) in enumerate(TRAINED.items()):
-            trainer = train(_changed(recipe, changes), data, Path(folder) / str(number))
+        for number, (name, changes) in enumerate(choices.items()):
+            trainer = trained(_changed(recipe, changes), seen, Path(folder) / str(number))
             model = trainer.ema
             cost: dict[str, Any] = {"parameters": sum(p.numel() for p in model.fused_copy().parameters())}
             cost["macs"] = count_macs(model) if trainer.config.model.top_k else None
@@ -105,6 +108,17 @@ def run_untrained(weights: Path, val: Path, *, progress: Callable[[str], None] =
             rows.append(_row(name, trainer, photos, progress))
     digest = {"rethined": provenance.sha256(weights)}
     return {"kind": "ablation", "photographs": len(photos), "weights": digest, "rows": rows, **origin}
+
+
+def trained(config: TrainConfig, photos: Photos, out: Path) -> Trainer:
+    """What `train.loop.train` makes of photographs that are in memory, without its logs, files and validation."""
+    trainer = Trainer(config, out)
+    draw = (photos, config.batch_size, config.crops, config.coverage, config.seed, 0, 1)
+    on_host = trainer.device.type == "cpu"
+    batches: Batches = HostBatches(*draw) if on_host else DeviceBatches(*draw, device=trainer.device)
+    for step in range(config.steps):
+        trainer.train_step(*batches[step])
+    return trainer
 
 
 def _row(name: str, trainer: Trainer, photos: Photos, progress: Callable[[str], None]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,89 @@ class Case:
             *((name, self.fills[name]) for name in (*others, judged)),
             ("original", self.original),
         ]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One encoded picture of a case, as a page shows it."""
+
+    label: str
+    width: int
+    height: int
+    webp: bytes
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A case as a page shows it, fresh from a run or read from the files that an earlier one left."""
+
+    photo: str
+    masks: str
+    size: int
+    box: tuple[int, int, int, int]
+    judged: str
+    """The method that is first seen beside the original."""
+    overview: Panel
+    panels: list[Panel]
+    values: dict[str, dict[str, float]]
+
+
+def shown(case: Case) -> Shown:
+    """Encoded, at 100 %."""
+
+    def panel(label: str, picture: Image) -> Panel:
+        return Panel(label, picture.shape[1], picture.shape[0], encoded(picture, "WEBP", 92))
+
+    panels = [panel(*pair) for pair in case.panels()]
+    where = panel("where", case.overview)
+    return Shown(case.photo, case.masks, case.size, case.box, next(iter(case.fills)), where, panels, case.values)
+
+
+def write_cases(folder: Path, cases: Sequence[Case], json: Path) -> list[dict[str, Any]]:
+    """Write every panel as WebP below `folder`, anew; `cases` of the result that will be written to `json`.
+
+    File names are relative to the folder of `json`, with forward slashes.
+
+    Raises:
+        OutputError: the folder or a file cannot be written.
+    """
+    entries = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.webp"):
+            old.unlink()
+        for rank, case in enumerate(map(shown, cases), 1):
+            files = []
+            for number, panel in enumerate([case.overview, *case.panels]):
+                path = folder / f"{rank}-{number}.webp"
+                write_atomic(path, panel.webp, overwrite=True)
+                file = Path(os.path.relpath(path.resolve(), json.parent.resolve())).as_posix()
+                files.append({"label": panel.label, "width": panel.width, "height": panel.height, "file": file})
+            entries.append(
+                {"photo": case.photo, "masks": case.masks, "size": case.size, "box": list(case.box)}
+                | {"judged": case.judged, "panels": files, "values": case.values}
+            )
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+    return entries
+
+
+def read_cases(entries: Sequence[dict[str, Any]], folder: Path) -> list[Shown]:
+    """What `write_cases` wrote; `folder` is that of the result file. Cases whose pictures are gone are left out."""
+    found = []
+    for entry in entries:
+        if not all((folder / panel["file"]).is_file() for panel in entry["panels"]):
+            continue
+        where, *panels = (
+            Panel(panel["label"], panel["width"], panel["height"], (folder / panel["file"]).read_bytes())
+            for panel in entry["panels"]
+        )
+        left, top, right, bottom = entry["box"]
+        box = (left, top, right, bottom)
+        found.append(
+            Shown(entry["photo"], entry["masks"], entry["size"], box, entry["judged"], where, panels, entry["values"])
+        )
+    return found
 
 
 class Worst:

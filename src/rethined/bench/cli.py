@@ -1,4 +1,4 @@
-"""`rethined eval`, `rethined bench quality | latency | report`. Heavy imports are inside the verbs."""
+"""`rethined eval`, and `rethined bench` with its verbs. Heavy imports are inside the verbs."""
 
 from __future__ import annotations
 
@@ -142,13 +142,15 @@ def quality(
     inception: Inception = None,
     name: Annotated[str, typer.Option(help="Ends the result's file name.")] = "",
     out: Out = Path("results"),
-    pictures: Pictures = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Keep the worst case of each photograph there, for reports.", metavar="FOLDER")
+    ] = None,
     cases: Cases = 24,
 ) -> int:
     """Compare methods, or several weights, by what `rethined eval` measures: one result per masks and size."""
     _, measure = _laboratory()
     from rethined.bench import peers, provenance
-    from rethined.bench.cases import Worst, write_pictures
+    from rethined.bench.cases import Worst, write_cases
 
     files, exports = peers.parse_weights(peer_weights or []), peers.parse_onnx(onnx or [])
     found = measure.find_photos(photos)[:limit]
@@ -169,12 +171,13 @@ def quality(
             if not run["rows"]:
                 raise InputError(f"no photograph has {size} pixels on its long side; give a smaller size")
             stem = "--".join(["quality", str(some), str(size)] + ([_file_name(name)] if name else []))
+            json = out / f"{stem}.json"
             if pictures:
-                write_pictures(pictures / stem, worst.of_each_photo)
+                run["cases"] = write_cases(pictures / stem, worst.of_each_photo, json)
             weights = {name: measure.sha256_of(name) for name in loaded if name.startswith("rethined")}
             weights |= peers.hashes(loaded)
             result = {"kind": "quality", **run, "weights": weights, **measure.described(metrics), **origin}
-            typer.echo(f"wrote {provenance.write_json(out / f'{stem}.json', result)}")
+            typer.echo(f"wrote {provenance.write_json(json, result)}")
     return 0
 
 
@@ -249,6 +252,7 @@ def ablation(
     steps: Annotated[int, typer.Option(min=1, help="Of each training.")] = 200,
     batch_size: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = 8,
     crop: Annotated[int, typer.Option(min=64, help="Side of the crops, in low-resolution pixels.")] = 128,
+    only: Annotated[str, typer.Option(help="With --data: only choices that have this in their name.")] = "",
     threads: Threads = None,
     out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
 ) -> None:
@@ -259,13 +263,60 @@ def ablation(
 
     if data is None and weights is None:
         raise InputError("nothing to do; give --data to train every choice, or --weights to try finished ones")
+    choices = {name: changes for name, changes in task.TRAINED.items() if only in name or name == task.BASE}
+    if only and len(choices) == 1:
+        raise InputError(f"no choice has {only!r} in its name; there are: {', '.join(task.TRAINED)}")
     _use_threads(threads)
     if data is not None:
-        result = task.run_trained(data, val, steps=steps, batch_size=batch_size, crop=crop, progress=typer.echo)
+        budget = {"steps": steps, "batch_size": batch_size, "crop": crop}
+        result = task.run_trained(data, val, choices, **budget, progress=typer.echo)
         typer.echo(f"wrote {write_json(out / 'ablation--trained.json', result)}")
     if weights is not None:
         result = task.run_untrained(weights, val, progress=typer.echo)
         typer.echo(f"wrote {write_json(out / 'ablation--weights.json', result)}")
+
+
+@bench.command()
+def paper(
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="table1, table3, table4, table5, figure3, figure5.", metavar="[PARTS]...", show_default="all"
+        ),
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photographs to measure on.", metavar="FOLDER")
+    ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option(help="Other photographs, or a pack: table4 and table5 train on them.", metavar="FOLDER"),
+    ] = None,
+    weights: Annotated[list[str] | None, typer.Option(help="NAME=FILE: official weights of a peer.")] = None,
+    onnx: Annotated[list[str] | None, typer.Option(help="NAME=FILE or NAME=FILE:{...}: any network.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of half an hour, and rougher.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Of every method.")] = 2,
+    fid: Fid = False,
+    out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
+) -> None:
+    """Measure the paper's tables and figures, a result each; `rethined bench report` renders them."""
+    _laboratory()
+    from rethined.bench import paper as task
+    from rethined.bench import peers
+
+    settings = task.Settings(
+        task.QUICK if quick else task.FULL,
+        out,
+        photos,
+        train,
+        peers.parse_weights(weights or []),
+        peers.parse_onnx(onnx or []),
+        threads,
+        fid,
+        typer.echo,
+    )
+    _use_threads(threads)
+    task.run(parts or list(task.PARTS), settings)
+    typer.echo(f"\nSee them with: rethined bench report --results {out} --html {out / 'report.html'}")
 
 
 @bench.command()
@@ -306,15 +357,32 @@ def device(
 def report(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Markdown files with markers.", show_default="README, model card and docs/paper.md"),
+        typer.Argument(help="Markdown files with markers.", show_default="README, model card and docs"),
     ] = None,
     results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
     check: Annotated[bool, typer.Option(help="Write nothing; fail when a table is out of date.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Instead write one page with all tables, plots and pictures there.", metavar="FILE"),
+    ] = None,
 ) -> None:
-    """Render the tables between `<!-- bench:NAME -->` and `<!-- /bench -->`."""
+    """Render tables and plots between `<!-- bench:NAME -->` and `<!-- /bench -->`, or as a page."""
     from rethined.bench import report as task
 
-    documents = (Path("README.md"), Path("MODEL_CARD.md"), Path("docs/paper.md"))
+    if html is not None:
+        from rethined.bench.page import bench_page
+        from rethined.bench.provenance import check_folder
+        from rethined.image import write_atomic
+
+        if files or check:
+            raise InputError("--html writes a page and fills no files; leave out FILES and --check")
+        check_folder(html.parent)
+        text = bench_page(task.sections(results), task.galleries(results), "rethined bench")
+        html.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(html, text.encode(), overwrite=True)
+        typer.echo(f"wrote {html}")
+        return
+    documents = (*map(Path, ("README.md", "MODEL_CARD.md")), *sorted(Path("docs").glob("*.md")))
     targets = files or [path for path in documents if path.is_file()]
     if not targets:
         raise InputError("no README.md or MODEL_CARD.md here; name the Markdown files to fill")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -37,6 +38,8 @@ NOISY_CORES = 0.15
 """A row during which other processes used more of the machine than this, in cores, is flagged."""
 NOISY_SPREAD = 0.25
 """So is one whose interquartile range is more than this part of its median."""
+LEAST = 3
+"""Timed calls that a slow contender makes in any case."""
 
 
 def run_latency(
@@ -47,6 +50,7 @@ def run_latency(
     threads: int = 2,
     runs: int = 20,
     warmup: int = 3,
+    seconds: float = math.inf,
     profile: bool = False,
     field: Field | None = None,
     progress: Callable[[str], None] = lambda line: None,
@@ -56,7 +60,9 @@ def run_latency(
     Times are milliseconds of one call. Engine, copy and (up to 2048) Telea radius 3 alternate, so that
     whatever else the machine does falls on all of them: keep the ratios. Peak memory is that of a fresh
     process filling one image. With `profile`, medians of `engine.profile(image, mask)` by stage are added.
-    The methods of `field` take their turns too: `peers` of each row, and their `ratio` to the engine.
+    The methods of `field` follow one by one, each in turn with the engine: `peers` of each row, with their `ratio`
+    to what the engine took meanwhile, `engine_ms`. Once a contender's timed calls of one size add up to `seconds`,
+    it makes no more of them, beyond LEAST.
 
     Raises:
         InputError: no runs asked for.
@@ -72,30 +78,37 @@ def run_latency(
     with tempfile.TemporaryDirectory() as exports:
         for size, hole in itertools.product(sizes, holes):
             image, mask = scene(size, hole)
-            others = field.ready(size, mask, threads, Path(exports)) if field else {}
             contenders: dict[str, Callable[[], object]] = {
                 "engine": partial(engine, image, mask),
                 "copy": partial(np.copy, image),
             }
             if size in TELEA_SIZES:
                 contenders["telea"] = partial(baselines.telea_full, image, mask)
-            contenders |= {f"peer {name}": partial(one.fill, image, mask) for name, one in others.items()}
             row: dict[str, Any] = {
                 "height": size,
                 "width": size,
                 "hole": float(mask.mean()),
                 "threads": threads,
             }
-            row |= alternate(contenders, runs=runs, warmup=warmup)
+            row |= alternate(contenders, runs=runs, warmup=warmup, seconds=seconds)
             for other in ("copy", "telea"):
                 if other in contenders:
                     row[f"ratio_{other}"] = row["engine"]["median_ms"] / row[other]["median_ms"]
             row["peak_mib"] = peak_memory(weights, size, hole, threads)
-            for name, contender in others.items():
-                times = row.pop(f"peer {name}")
-                times["ratio"] = times["median_ms"] / row["engine"]["median_ms"]
-                times["macs"] = contender.macs
-                times["peak_mib"] = peak_memory(weights, size, hole, threads, contender.spec)
+            for name, peer in field.ready(size, mask, threads, Path(exports)) if field else ():
+                pair: dict[str, Callable[[], object]] = {
+                    "engine": contenders["engine"],
+                    "peer": partial(peer.fill, image, mask),
+                }
+                measured = alternate(pair, runs=runs, warmup=warmup, seconds=seconds)
+                times = measured["peer"]
+                times["ratio"] = times["median_ms"] / measured["engine"]["median_ms"]
+                times["engine_ms"] = measured["engine"]["median_ms"]
+                times["macs"], spec = peer.macs, peer.spec
+                # A large network and the process that measures it might not fit into memory together.
+                del pair, peer
+                times["peak_mib"] = peak_memory(weights, size, hole, threads, spec)
+                row["noisy"] = row["noisy"] or measured["noisy"]
                 row.setdefault("peers", {})[name] = times
             if profile:
                 stages = [engine.profile(image, mask) for _ in range(runs)]
@@ -119,19 +132,27 @@ def _facts(engine: Engine) -> dict[str, Any]:
     return {"title": "rethined", "parameters": told.get("parameters"), "macs_512": told.get("macs at 512")}
 
 
-def alternate(contenders: dict[str, Callable[[], object]], *, runs: int, warmup: int) -> dict[str, Any]:
+def alternate(
+    contenders: dict[str, Callable[[], object]], *, runs: int, warmup: int, seconds: float = math.inf
+) -> dict[str, Any]:
     """Call each in turn, `runs` times: n, median_ms, iqr_ms, min_ms by name; busy_elsewhere, noisy.
 
+    Once one's timed calls add up to `seconds` it makes no more of them, beyond LEAST; nor does its warm-up.
     `busy_elsewhere` is how many cores other processes kept busy meanwhile, None where the system does not
     tell. `noisy`: that is much, or the first contender's times spread widely.
     """
     for call in contenders.values():
+        started = time.perf_counter()
         for _ in range(warmup):
             call()
+            if time.perf_counter() - started > seconds:
+                break
     times: dict[str, list[float]] = {name: [] for name in contenders}
     others, started = _others_cpu_seconds(), time.perf_counter()
-    for _ in range(runs):
+    for index in range(runs):
         for name, call in contenders.items():
+            if index >= LEAST and sum(times[name]) > 1000 * seconds:
+                continue
             start = time.perf_counter()
             call()
             times[name].append(1000 * (time.perf_counter() - start))

@@ -1,14 +1,18 @@
-"""The report of `rethined eval`: one HTML file with everything in it, worst cases first, crops at 100 %."""
+"""Reports as one HTML file each, with everything in it: of `rethined eval` worst cases first, crops at 100 %; of
+`rethined bench report --html` every table, plot and picture."""
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
 from typing import Any
 
-from rethined.bench.cases import Case, Image, encoded
+from rethined.bench.blocks import Plot, Table
+from rethined.bench.cases import Case, Panel, Shown, shown
+from rethined.bench.report import Section
 from rethined.bench.schema import COLUMNS, DEFINITIONS, REFERENCE, cell, columns_of
 
 CASE_COLUMNS = ("lpips_hole", "l1_hole", "psnr_hole", "ssim_hole")
@@ -22,10 +26,80 @@ def page(result: dict[str, Any], cases: Sequence[Case], title: str) -> str:
     body.append(f"<h2>Worst cases</h2><p class=note>By LPIPS inside the hole, worst first, {len(cases)} of ")
     body.append(f"{sum(run['photos'] for run in result['runs'])}. Crops are at 100 %: one pixel of the picture to ")
     body.append("one CSS pixel; encoded as WebP.</p>")
-    body += [_case(rank, case) for rank, case in enumerate(cases, 1)]
+    body += [_case(f"{rank}. {case.photo}", shown(case)) for rank, case in enumerate(cases, 1)]
     body += ["<h2>Every photograph</h2>", *(_rows(run, result["method"]) for run in result["runs"]), "</main>"]
+    return _whole(title, body)
+
+
+def bench_page(sections: Sequence[Section], galleries: Sequence[tuple[str, Sequence[Shown]]], title: str) -> str:
+    """Tables and plots, then the pictures of every method that was measured on some. It loads nothing.
+
+    Raises:
+        BackendError: a plot is not drawn yet, and matplotlib is not installed.
+    """
+    headings = [section.title for section in sections] + [name for name, _ in galleries]
+    links = "".join(f'<li><a href="#s{index}">{escape(text)}</a></li>' for index, text in enumerate(headings))
+    body = [f"<header><h1>{escape(title)}</h1><nav><ul>{links}</ul></nav></header>", "<main>"]
+    for index, section in enumerate(sections):
+        body.append(f'<h2 id="s{index}">{escape(section.title)}</h2>')
+        body.append(f"<p class=note>{escape(section.text)}</p>" if section.text else "")
+        for block in section.blocks:
+            if isinstance(block, Plot):
+                body.append(_plot(block))
+            elif isinstance(block, Table):
+                body.append(_plain(block))
+    for index, (name, cases) in enumerate(galleries, len(sections)):
+        body.append(
+            f'<h2 id="s{index}">{escape(name)}</h2><p class=note>Choose what is left and right of the line, and '
+        )
+        body.append("move it. Encoded as WebP.</p>")
+        body += [_case(case.photo, case) for case in cases]
+    return _whole(title, [*body, _definitions(), "</main>"])
+
+
+def _whole(title: str, body: Sequence[str]) -> str:
     style, script = ((resources.files("rethined") / "bench" / name).read_text() for name in ("page.css", "page.js"))
     return _PAGE.format(policy=_POLICY, title=escape(title), style=style, script=script, body="\n".join(body))
+
+
+def _plain(table: Table) -> str:
+    words = [any(not _NUMBER.match(line[column]) for line in table.lines) for column in range(len(table.head))]
+    kinds_of = [
+        " class=method" if heading == "method" else " class=words" if some else ""
+        for heading, some in zip(table.head, words, strict=True)
+    ]
+    groups = len({line[0] for line in table.lines}) < len(table.lines)
+    head = "".join(f"<th{kind}>{_inline(text)}</th>" for kind, text in zip(kinds_of, table.head, strict=True))
+    lines, before = [], ""
+    for line in table.lines:
+        kinds = ["judged"] if "rethined" in line else []
+        kinds += ["first"] if groups and line[0] != before else []
+        before = line[0]
+        cells = "".join(f"<td{kind}>{_inline(text)}</td>" for kind, text in zip(kinds_of, line, strict=True))
+        lines.append(f'<tr class="{" ".join(kinds)}">{cells}</tr>')
+    notes = "".join(f"<p class=note>{_inline(note)}</p>" for note in table.notes)
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return f"<div class=scroll tabindex=0><table>{body}</table></div>{notes}"
+
+
+_NUMBER = re.compile(r"^[-+\d]")
+"""What a column of numbers has in every cell; a dash is none that was measured."""
+
+
+def _inline(text: str) -> str:
+    """The little Markdown that cells and notes have."""
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    text = re.sub(r"(?<!\\)\*([^*]+)\*", r"<em>\1</em>", text)
+    return text.replace("\\*", "*")
+
+
+def _plot(plot: Plot) -> str:
+    data = base64.b64encode(plot.svg()).decode()
+    alt = escape(plot.caption)
+    return (
+        f'<figure class=plot><img alt="{alt}" src="data:image/svg+xml;base64,{data}">'
+        f"<figcaption>{alt}</figcaption></figure>"
+    )
 
 
 def _origin(result: dict[str, Any]) -> str:
@@ -66,39 +140,39 @@ def _definitions() -> str:
     return f"<details><summary>What the numbers mean</summary><dl>{items}</dl></details>"
 
 
-def _case(rank: int, case: Case) -> str:
-    judged, *others = case.fills
-    height, width = case.original.shape[:2]
+def _case(title: str, case: Shown) -> str:
+    judged = case.judged
     left, top, right, bottom = case.box
     where = f"{case.masks}, {case.size} pixels on the long side, crop {left}-{right} x {top}-{bottom}"
     ratio = ""
     if REFERENCE in case.values:
-        quotient = case.badness / max(case.values[REFERENCE]["lpips_hole"], 1e-9)
+        quotient = case.values[judged]["lpips_hole"] / max(case.values[REFERENCE]["lpips_hole"], 1e-9)
         kind = "worse" if quotient >= 1.005 else "better" if quotient < 0.995 else "note"
         ratio = f' <span class="{kind}">{quotient:.2f} of the reference</span>'
     lines = []
-    for name in (*others, judged):
+    for name in [panel.label for panel in case.panels if panel.label in case.values]:
         values = case.values[name]
         cells = [name, *(f"{values[key]:.{digits}f}" for key, _, digits in COLUMNS if key in CASE_COLUMNS)]
         kind = " class=judged" if name == judged else ""
         lines.append(f"<tr{kind}>" + "".join(f"<td>{escape(text)}</td>" for text in cells) + "</tr>")
     head = "".join(f"<th>{heading}</th>" for key, heading, _ in COLUMNS if key in CASE_COLUMNS)
     table = f"<table><thead><tr><th>method</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    figures = "".join(_figure(label, picture) for label, picture in case.panels())
+    figures = "".join(map(_figure, case.panels))
+    width, height = case.panels[0].width, case.panels[0].height
     return (
         f'<article data-judged="{escape(judged)}" style="--w:{width}px;--h:{height}px">'
-        f"<h3>{rank}. {escape(case.photo)}{ratio}</h3><p class=note>{escape(where)}</p>"
-        f"<div class=about>{_figure('where', case.overview)}<div class=scroll>{table}</div></div>"
+        f"<h3>{escape(title)}{ratio}</h3><p class=note>{escape(where)}</p>"
+        f"<div class=about>{_figure(case.overview)}<div class=scroll>{table}</div></div>"
         f"<div class=strip>{figures}</div></article>"
     )
 
 
-def _figure(label: str, picture: Image) -> str:
-    height, width = picture.shape[:2]
-    data = base64.b64encode(encoded(picture, "WEBP", 92)).decode()
+def _figure(panel: Panel) -> str:
+    data = base64.b64encode(panel.webp).decode()
+    label = escape(panel.label)
     return (
-        f'<figure data-label="{escape(label)}"><img width={width} height={height} alt="{escape(label)}" '
-        f'src="data:image/webp;base64,{data}"><figcaption>{escape(label)}</figcaption></figure>'
+        f'<figure data-label="{label}"><img width={panel.width} height={panel.height} alt="{label}" '
+        f'src="data:image/webp;base64,{data}"><figcaption>{label}</figcaption></figure>'
     )
 
 

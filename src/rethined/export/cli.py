@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rethined.errors import InputError
+from rethined.errors import BackendError, InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +19,8 @@ def export(
     format: Annotated[
         str,
         typer.Argument(
-            help="onnx, openvino, coreml, executorch, litert, ncnn; or hub: a folder for a model hub.",
+            help="onnx, openvino, coreml, executorch, litert, ncnn: the network. pipeline: photo and mask in, filled "
+            "photo out, one ONNX file. hub: a folder for a model hub.",
             metavar="FORMAT",
         ),
     ],
@@ -49,11 +50,17 @@ def export(
 ) -> int:
     """Write weights for a runtime; nothing is written if the result differs from PyTorch's."""
     from rethined.export import formats
+    from rethined.image import check_output
 
     if format == "hub":
         if size or dynamic or precision or calibration:
             raise InputError("hub has no size, precision or calibration: it holds the usual forms; leave these out")
         return _hub(weights, output)
+    if format == "pipeline":
+        if size or dynamic or precision or calibration:
+            raise InputError("pipeline takes any size, in fp32; leave out size, precision and calibration")
+        check_output(output, overwrite=overwrite)
+        return _pipeline(weights, output)
     if dynamic:
         if size:
             raise InputError(f"--dynamic is any size and --size is {size}; give one of them")
@@ -77,4 +84,25 @@ def _hub(weights: Path | None, output: Path) -> int:
         raise InputError(f"hub needs {error.name}; install it with: pip install 'rethined[export]'") from error
     for line in publish(weights, output):
         typer.echo(line)
+    return 0
+
+
+def _pipeline(weights: Path | None, output: Path) -> int:
+    from rethined.weights import read
+
+    try:
+        from rethined.export.core import load_weights
+        from rethined.export.onnx import to_onnx
+        from rethined.export.pipeline import export_pipeline
+
+        if weights is not None and weights.suffix == ".safetensors":
+            model, metadata = load_weights(weights)
+            core = to_onnx(model, {"rethined.training": metadata.get("rethined.training", "")})
+        else:
+            _, core, _ = read(weights)
+    except ImportError as error:
+        raise BackendError(f"export needs {error.name}; install it with: pip install 'rethined[export]'") from error
+    shares = ", ".join(f"{size} {share:.1e}" for size, share in export_pipeline(core, output).items())
+    megabytes = output.stat().st_size / 1e6
+    typer.echo(f"{output}: {megabytes:.1f} MB; hole pixels more than one grey level from the engine's: {shares}")
     return 0

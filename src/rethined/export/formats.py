@@ -183,7 +183,7 @@ def calibration_inputs(folder: Path, config: ModelConfig, size: Size) -> list[Ar
 
 def _known(name: str) -> Format:
     if name not in FORMATS:
-        raise InputError(f"format is {name!r}; choose one of {', '.join(FORMATS)} or hub")
+        raise InputError(f"format is {name!r}; choose one of {', '.join(FORMATS)}, pipeline or hub")
     return FORMATS[name]
 
 

@@ -37,8 +37,8 @@ def pull_push(image: Tensor, weight: Tensor, levels: int) -> Tensor:
     for side in (31, 15, 7, 3):
         near = F.avg_pool2d(weight, side, 1, side // 2)
         mean = F.avg_pool2d(image * weight, side, 1, side // 2) / near.clamp(min=1e-3)
-        # Weights are quarters, so a box holds 0.5 cells or less (0) or 0.75 or more (1): a comparison that no rounding
-        # changes, of operators that every runtime has.
+        # Weights are quarters, so a box holds 0.5 cells or less (0) or 0.75 or more (1): a comparison that no
+        # rounding changes, of operators that every runtime has.
         some = (near * (16 * side**2) - 9.5).clamp(0, 1)
         filled = filled + (mean - filled) * some
     filled = image * weight + filled * (1 - weight)

@@ -177,6 +177,8 @@ class OnnxNetwork:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3
+        # As the engine's: workers that spin on after a call would slow whoever is timed next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         name = "the export" if isinstance(model, bytes) else str(model)
         if isinstance(model, Path) and not model.is_file():
             raise InputError(f"{model}: no such file; give an ONNX file")

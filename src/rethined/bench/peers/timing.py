@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class Field:
     """Users' files."""
     runtime: str = "onnx"
     """One of RUNTIMES, for peers."""
+    largest: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Side of the largest image that a method is timed on; others are timed on all."""
 
     def __post_init__(self) -> None:
         if self.runtime not in RUNTIMES:
@@ -79,9 +81,14 @@ class Field:
             "weights": "random" if file is None else provenance.sha256(file),
         }
 
-    def ready(self, size: int, mask: peers.Mask, threads: int, folder: Path) -> dict[str, Contender]:
-        """Every method for square images of `size` pixels; exported networks are written to `folder` once."""
-        return {name: self._ready(name, size, mask, threads, folder) for name in self.all_names()}
+    def ready(self, size: int, mask: peers.Mask, threads: int, folder: Path) -> Iterator[tuple[str, Contender]]:
+        """The methods for square images of `size` pixels, each made when its turn comes: memory might not hold all.
+
+        Networks are exported to `folder`, once for every shape.
+        """
+        for name in self.all_names():
+            if size <= self.largest.get(name, size):
+                yield name, self._ready(name, size, mask, threads, folder)
 
     def _ready(self, name: str, size: int, mask: peers.Mask, threads: int, folder: Path) -> Contender:
         macs = None
@@ -94,7 +101,8 @@ class Field:
             macs = peers.cost(name, size, mask).macs
             file = self.weights.get(name)
             if self.runtime == "onnx":
-                path = folder / f"{name}-{size}.onnx"
+                height, width = peers.PEERS[name].interface.shape(size, size)
+                path = folder / f"{name}-{height}x{width}.onnx"
                 if not path.is_file():
                     path.write_bytes(peers.to_onnx(name, size, file))
                 spec = _onnx_spec(path, peers.PEERS[name].interface)

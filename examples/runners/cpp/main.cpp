@@ -1,0 +1,64 @@
+// rethined rethined.onnx photo.ppm mask.pgm filled.ppm: binary PPM and PGM; white in the mask is filled.
+
+#include <fstream>
+#include <iostream>
+#include <openvino/openvino.hpp>
+
+#include "rethined.hpp"
+
+// The core in OpenVINO, which reads the ONNX file.
+static rethined::Core open_core(const std::string& path) {
+    ov::Core runtime;
+    // Processors with matrix units would compute in bfloat16.
+    auto model = runtime.compile_model(path, "CPU", ov::hint::inference_precision(ov::element::f32));
+    return [model](const rethined::Small& small) mutable {
+        const auto h = std::size_t(small.h), w = std::size_t(small.w);
+        auto request = model.create_infer_request();
+        const auto set = [&](const char* name, const rethined::Floats& values, const ov::Shape& shape) {
+            request.set_tensor(name, ov::Tensor(ov::element::f32, shape, const_cast<float*>(values.data())));
+        };
+        set("image", small.image, {1, 3, h, w});
+        set("mask", small.mask, {1, 1, h, w});
+        set("detail", small.detail, {1, 6, h / 8, w / 8});
+        request.infer();
+        const auto take = [&](const char* name) {
+            const ov::Tensor tensor = request.get_tensor(name);
+            return rethined::Floats(tensor.data<float>(), tensor.data<float>() + tensor.get_size());
+        };
+        return rethined::Answer{take("low"), take("query"), take("key")};
+    };
+}
+
+struct Picture {
+    int height, width;
+    rethined::Bytes pixels;
+};
+
+static Picture read(const std::string& path, const std::string& kind, int channels) {
+    std::ifstream file(path, std::ios::binary);
+    std::string magic;
+    int width = 0, height = 0, peak = 0;
+    file >> magic >> width >> height >> peak;
+    file.get();
+    if (!file || magic != kind || peak != 255) throw std::runtime_error(path + " is not a binary " + kind + " of 8 bits");
+    Picture picture{height, width, rethined::Bytes(std::size_t(height) * width * channels)};
+    if (!file.read(reinterpret_cast<char*>(picture.pixels.data()), std::streamsize(picture.pixels.size())))
+        throw std::runtime_error(path + " is cut short");
+    return picture;
+}
+
+int main(int count, char** arguments) try {
+    if (count != 5) throw std::runtime_error("usage: rethined rethined.onnx photo.ppm mask.pgm filled.ppm");
+    const Picture photo = read(arguments[2], "P6", 3);
+    Picture mask = read(arguments[3], "P5", 1);
+    if (mask.width != photo.width) throw std::runtime_error("mask and photo differ in width");
+    for (auto& value : mask.pixels) value = value >= 128;
+    const auto result = rethined::inpaint(open_core(arguments[1]), photo.pixels, mask.pixels, photo.height, photo.width);
+    std::ofstream out(arguments[4], std::ios::binary);
+    out << "P6\n" << photo.width << ' ' << photo.height << "\n255\n";
+    out.write(reinterpret_cast<const char*>(result.data()), std::streamsize(result.size()));
+    return out.good() ? 0 : 1;
+} catch (const std::exception& error) {
+    std::cerr << error.what() << '\n';
+    return 2;
+}

@@ -1,0 +1,429 @@
+"""Fills holes in photographs of any size with a rethined core: ONNX Runtime and NumPy, nothing else.
+
+    python inpaint.py rethined.onnx photo.ppm mask.pgm filled.ppm
+
+Binary PPM (P6) and PGM (P5) of 8 bits, so that no decoder is needed; white in the mask is filled. To be read beside
+`rethined.search` and `rethined.upscale`, which do the same in compiled loops. Names here are theirs.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+f32 = np.float32
+
+STRIDE = 32  # of the network; both sides of its image are multiples of this
+PATCH = 8  # side of what a query and a key describe, in low-resolution pixels
+CELL = 4  # side of what is copied at a time, in low-resolution pixels
+WHITE, UNIT = 120, 127  # what 1 is in colours and in queries and keys
+WEIGHTS = np.array((8, 4, 2, 1), f32)  # what a cell counts in a comparison, by its depth in the hole
+AFFINITY, LEAST_AFFINITY = 5, 6  # what query and key count: in sixteenths of all compared, and beside that
+JUMPS = ((8, 4, 2, 1), (2, 1), (2, 1), (2, 1))  # of each round
+GUESSES = (3, 6, 12)  # by level, finest first
+INHERITED = (3, 6)  # by level: how deep in the hole the coarser level has its say
+DECISION = 8  # how strongly votes prefer what fits
+NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
+TRUST, RELAXATION, SWEEPS = f32(0.02), f32(1.7), 20  # of `correction`
+
+
+def inpaint(session: ort.InferenceSession, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """`image` (H, W, 3) uint8 RGB, filled where `hole` (H, W) bool is True; a new array."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image is {image.dtype} {image.shape}; give uint8 (height, width, 3)")
+    if hole.dtype != np.bool_ or hole.shape != image.shape[:2]:
+        raise ValueError(f"mask is {hole.dtype} {hole.shape}; give bool {image.shape[:2]}")
+    if not hole.any():
+        return image.copy()
+    scale, h, w = plan(*hole.shape)
+    small, small_hole, detail = shrink(image, hole, scale, h, w)
+    feeds = {"image": small[None], "mask": small_hole[None, None].astype(f32), "detail": detail[None]}
+    low, query, key = (output[0] for output in session.run(["low", "query", "key"], feeds))
+    sources, known = find(small, small_hole, low, query, key)
+    lacking = low.transpose(1, 2, 0) if sources is None else correction(low, sources, known)
+    return copy(image, hole, sources, known, lacking, scale * CELL)
+
+
+def plan(height: int, width: int) -> tuple[int, int, int]:
+    """The smallest integer factor whose grid, padded to the stride, holds about 512 x 512 pixels; and the grid."""
+    scale = max(1, math.ceil(math.sqrt(height * width) / 512))
+    while True:
+        h, w = (-(-side // (scale * STRIDE)) * STRIDE for side in (height, width))
+        if h * w <= 1.2 * 512**2 or min(h, w) == STRIDE:
+            return scale, h, w
+        scale += 1
+
+
+def shrink(
+    image: np.ndarray, hole: np.ndarray, scale: int, h: int, w: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means of boxes (3, h, w), 0 in holes and beyond the border; holes (h, w); detail (6, h / 8, w / 8)."""
+    rows, columns = hole.shape[0] // scale, hole.shape[1] // scale
+    inside = np.s_[: rows * scale, : columns * scale]
+    small, holes, differences = np.zeros((3, h, w), f32), np.ones((h, w), bool), np.zeros((6, h, w), f32)
+    holes[:rows, :columns] = hole[inside].reshape(rows, scale, columns, scale).any((1, 3))
+    known = ~holes[:rows, :columns]
+    lines = image[inside].reshape(rows, scale, columns * scale * 3)
+    half = scale // 2
+
+    def boxes(lines: np.ndarray) -> np.ndarray:
+        """(rows, n, ...) -> sums over n, with the pixels of each box apart: (3, rows, columns, scale)."""
+        return lines.sum(1, dtype=np.int32).reshape(rows, columns, scale, 3).transpose(3, 0, 1, 2)
+
+    sums = boxes(lines)
+    gain = f32(1 / (scale * scale * 255))
+    small[:, :rows, :columns] = sums.sum(-1).astype(f32) * gain * known
+    if half:
+        across = sums[..., :half].sum(-1) - sums[..., scale - half :].sum(-1)
+        down = (boxes(lines[:, :half]) - boxes(lines[:, scale - half :])).sum(-1)
+        share = gain * f32(scale) / f32(2 * half)
+        differences[:, :rows, :columns] = np.concatenate([across, down]).astype(f32) * share * known
+    blocks = differences.reshape(6, h // PATCH, PATCH, w // PATCH, PATCH)
+    return small, holes, np.sqrt((blocks**2).sum((2, 4)) / f32(PATCH**2))
+
+
+def find(
+    small: np.ndarray, holes: np.ndarray, low: np.ndarray, query: np.ndarray, key: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """For every cell the cell it copies, as an index, or None where there is nothing to copy; and which are known."""
+    levels = pyramid(small, holes, low, query, key)
+    found = None
+    for number in (2, 1, 0):
+        found = search(*levels[number], number, found) or found
+    known = levels[0][1]
+    if found is None:
+        return None, known
+    place, source = found
+    return np.where(known.reshape(-1), np.arange(known.size), source[place.reshape(-1)]), known
+
+
+def pyramid(
+    small: np.ndarray, holes: np.ndarray, low: np.ndarray, query: np.ndarray, key: np.ndarray
+) -> list[tuple[np.ndarray, ...]]:
+    """Of three sizes, finest first: values (h, w, 5), known (h, w), queries and keys (h, w, 32). All are integers."""
+    described, known = describe(small, holes)
+    guess = np.floor(low.transpose(1, 2, 0).clip(0, 1) * f32(WHITE) + f32(0.5))
+    texture = from_ancestors(described[..., 3:], known)
+    values = np.where(known[..., None], described, np.concatenate([guess, texture], -1))
+    q, k = (np.rint(vectors.transpose(1, 2, 0) * f32(UNIT)) for vectors in (query, key))
+    levels = [(values, known, q.repeat(2, 0).repeat(2, 1), k.repeat(2, 0).repeat(2, 1))]
+    for number in (1, 2):
+        values, known = np.floor((quads(values) + 2) / 4), quads(known.astype(f32)) == 4
+        if number == 2:
+            q, k = (np.floor((quads(vectors) + 2) / 4) for vectors in (q, k))
+        levels.append((values, known, q, k))
+    return levels
+
+
+def describe(small: np.ndarray, holes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of known cells colours and how much their pixels differ from those beside and below; and which are known."""
+    _, h, w = small.shape
+    known = ~holes.reshape(h // CELL, CELL, w // CELL, CELL).any((1, 3))
+    pixel = small.reshape(3, h // CELL, CELL, w // CELL, CELL).transpose(2, 4, 0, 1, 3)  # [y, x] (3, rows, columns)
+    grey = pixel[:, :, 0] + pixel[:, :, 1] + pixel[:, :, 2]
+    colour = np.zeros(pixel.shape[2:], f32)
+    across, down = np.zeros(grey.shape[2:], f32), np.zeros(grey.shape[2:], f32)
+    for y in range(CELL):  # one by one: float sums depend on their order
+        for x in range(CELL):
+            colour += pixel[y, x]
+            if x < CELL - 1:
+                across += abs(grey[y, x] - grey[y, x + 1])
+            if y < CELL - 1:
+                down += abs(grey[y, x] - grey[y + 1, x])
+
+    colour = np.floor(colour * f32(WHITE / 16) + f32(0.5))
+    across, down = (np.floor(d * f32(WHITE * 2 / 36) + f32(0.5)).clip(max=WHITE) for d in (across, down))
+    return np.where(known[..., None], np.stack([*colour, across, down], -1), f32(0)), known
+
+
+def quads(values: np.ndarray) -> np.ndarray:
+    """Sums of 2 x 2 cells."""
+    return values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]
+
+
+def from_ancestors(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """`values` (h, w, C) where `known`; elsewhere the rounded mean of the smallest block around that knows any."""
+    h, w = known.shape
+    sums, counts = np.where(known[..., None], values, 0), known.astype(f32)[..., None]
+    result, open_ = values.copy(), ~known
+    y, x = np.mgrid[:h, :w]
+    while open_.any() and max(sums.shape[:2]) > 1:
+        pad = (0, sums.shape[0] % 2), (0, sums.shape[1] % 2), (0, 0)
+        sums, counts, y, x = quads(np.pad(sums, pad)), quads(np.pad(counts, pad)), y // 2, x // 2
+        total, count = sums[y, x], counts[y, x]
+        some = open_ & (count[..., 0] > 0)
+        result[some] = np.floor((2 * total[some] + count[some]) / (2 * count[some]))
+        open_ &= ~some
+    return result
+
+
+def shifted(bits: np.ndarray, dy: int, dx: int) -> np.ndarray:
+    """[y, x] is `bits`[y + dy, x + dx]; False beyond the border."""
+    h, w = bits.shape
+    return np.pad(bits, max(abs(dy), abs(dx)))[max(0, dx, dy, -dx, -dy) + dy :][:h, max(0, dx, dy, -dx, -dy) + dx :][
+        :, :w
+    ]
+
+
+def interior(known: np.ndarray) -> np.ndarray:
+    """Cells all of whose 5 x 5 surroundings are inside the picture and known."""
+    return np.logical_and.reduce([shifted(known, dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)])
+
+
+def depths(known: np.ndarray) -> np.ndarray:
+    """City-block distance to the nearest known cell, 7 at most: what is deeper is treated alike."""
+    depth, reached = np.zeros(known.shape, np.int64), known
+    for _ in range(7):
+        depth += ~reached
+        reached = reached | np.logical_or.reduce([shifted(reached, *d) for d in ((0, 1), (0, -1), (1, 0), (-1, 0))])
+    return depth
+
+
+def search(
+    values: np.ndarray,
+    known: np.ndarray,
+    query: np.ndarray,
+    key: np.ndarray,
+    number: int,
+    coarser: tuple[np.ndarray, np.ndarray] | None,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """PatchMatch at one level: place (h, w) of every hole cell, and of those beside, in a list, -1 of others; and
+    what they copy, in that list's order. None where no cell's surroundings are known."""
+    h, w = known.shape
+    valid = interior(known)
+    choices = np.flatnonzero(valid)
+    if not len(choices) or known.all():
+        return None
+    near = np.logical_or.reduce([shifted(~known, dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)])
+    targets = np.flatnonzero(near)
+    ty, tx = np.divmod(targets, w)
+    place = np.full((h, w), -1)
+    place[ty, tx] = np.arange(len(targets))
+    first, _ = pseudo_random(targets, 64 * 64 + number)
+    source = choices[first * len(choices) // 65521]
+    depth = depths(known)
+    hole = np.flatnonzero(~known)
+    if coarser is not None:
+        deep = depth.reshape(-1) >= INHERITED[number]
+        source = inherited(targets, valid, deep[targets], source, *coarser)
+
+    around = np.pad(WEIGHTS[np.minimum(depth, 3)], 2)
+    weight = np.stack([around[ty + dy, tx + dx] for dy in range(5) for dx in range(5)], -1)  # (N, 25)
+    affinity = np.floor((weight.sum(-1) * AFFINITY + 8) / 16) + LEAST_AFFINITY
+    asked = query.reshape(h * w, -1)[targets]
+    offered = key.reshape(h * w, -1)
+    radius = max(h, w) // (4 if coarser is not None else 1)
+
+    def surroundings(values: np.ndarray) -> np.ndarray:
+        """(h * w, 25, 5)"""
+        padded = np.pad(values, ((2, 2), (2, 2), (0, 0)))
+        return np.stack([padded[dy : dy + h, dx : dx + w] for dy in range(5) for dx in range(5)], 2).reshape(
+            h * w, 25, 5
+        )
+
+    table = surroundings(values)
+    mine = table[targets]
+
+    def price(source: np.ndarray) -> np.ndarray:
+        difference = table[source] - mine
+        squares = np.einsum("nkc,nkc->nk", difference, difference)
+        product = np.einsum("nd,nd->n", asked, offered[source])
+        return (squares * weight).sum(-1) + affinity * (UNIT * UNIT - product)
+
+    def improve(source: np.ndarray, jump: int, guesses: int, counter: int) -> tuple[np.ndarray, np.ndarray]:
+        best, least = source.copy(), price(source)
+
+        def offer(sy: np.ndarray, sx: np.ndarray, allowed: np.ndarray) -> None:
+            good = allowed & (sy >= 0) & (sy < h) & (sx >= 0) & (sx < w)
+            other = np.where(good, sy * w + sx, best)
+            other = np.where(valid.reshape(-1)[other], other, best)
+            cost = price(other)
+            better = cost < least
+            best[better], least[better] = other[better], cost[better]
+
+        for n in (0, 1, 2, 3, 5, 6, 7, 8) if jump else ():
+            dy, dx = (n // 3 - 1) * jump, (n % 3 - 1) * jump
+            y, x = ty + dy, tx + dx
+            inside = (y >= 0) & (y < h) & (x >= 0) & (x < w)
+            there = np.where(inside, place[y.clip(0, h - 1), x.clip(0, w - 1)], -1)
+            sy, sx = np.divmod(source[there], w)
+            offer(sy - dy, sx - dx, there >= 0)
+        reach = radius
+        for guess in range(guesses):
+            a, b = pseudo_random(targets, counter * 16 + guess)
+            offer(best // w + a % (2 * reach + 1) - reach, best % w + b % (2 * reach + 1) - reach, np.True_)
+            reach = max(1, reach // 2)
+        return best, least
+
+    def vote(source: np.ndarray, cost: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """`values` with `cells` drawn as the means of what those around copy to there."""
+        mean = max(1, int(cost.sum(dtype=np.float64)) // len(cost))
+        votes = 2 ** (16 - np.minimum(16, cost.astype(np.int64) * DECISION // mean))
+        flat = values.reshape(h * w, -1).astype(np.int64)
+        sums, total = np.zeros((len(cells), flat.shape[1]), np.int64), np.zeros((len(cells), 1), np.int64)
+        y0, x0 = np.divmod(cells, w)
+        around = np.pad(place, 2, constant_values=-1)
+        for dy in range(-2, 3):
+            for dx in range(-2, 3):
+                n = around[y0 + dy + 2, x0 + dx + 2]
+                share = np.where(n >= 0, votes[n], 0)[:, None]
+                total += share
+                sums += share * flat[np.where(n >= 0, source[n] - dy * w - dx, 0)]
+        drawn = values.copy()
+        drawn.reshape(h * w, -1)[cells] = (2 * sums + total) // (2 * total)
+        return drawn
+
+    def draw(cells: np.ndarray) -> None:
+        nonlocal values, table, mine
+        values = vote(source, cost, cells)
+        table = surroundings(values)
+        mine = table[targets]
+
+    if coarser is not None:
+        draw_deep = hole[deep[hole]]
+        cost = price(source)
+        draw(draw_deep)
+    for turn, jumps in enumerate(JUMPS):
+        for step, jump in enumerate(jumps):
+            source, cost = improve(source, jump, GUESSES[number], (number * 8 + turn) * 8 + step)
+        if turn < len(JUMPS) - 1:
+            draw(hole)
+    return place, source
+
+
+def pseudo_random(cell: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two numbers in 0..65520 for every cell, another pair for every `number`."""
+    x = (cell * 7919 + number * 104729 + 12345) % 65521
+    return x * 17364 % 65521, x * 31337 % 65521
+
+
+def inherited(
+    targets: np.ndarray,
+    valid: np.ndarray,
+    deep: np.ndarray,
+    otherwise: np.ndarray,
+    place: np.ndarray,
+    source: np.ndarray,
+) -> np.ndarray:
+    """For the `deep` of `targets` what the coarser level copies there; for others, or if that fails, `otherwise`."""
+    h, w = valid.shape
+    y, x = np.divmod(targets, w)
+    above = place[y // 2, x // 2]
+    sy, sx = np.divmod(source[above], w // 2)
+    sy, sx = sy * 2 + y % 2, sx * 2 + x % 2
+    result, open_ = otherwise.copy(), deep & (above >= 0)
+    for dy, dx in NEARBY:
+        ny, nx = sy + dy, sx + dx
+        good = open_ & (ny >= 0) & (nx >= 0) & (ny < h) & (nx < w)
+        good &= valid[np.where(good, ny, 0), np.where(good, nx, 0)]
+        result[good] = (ny * w + nx)[good]
+        open_ &= ~good
+    return result
+
+
+def correction(low: np.ndarray, source: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins.
+
+    That band has the differences between neighbours that copies have, and in part the network's colours: a screened
+    Poisson equation, solved by over-relaxation, in each sweep first cells of even row plus column, then the others.
+    """
+    _, h, w = low.shape
+    colours = low.transpose(1, 2, 0).reshape(-1, 3)
+    hole = np.flatnonzero(~known)
+    y, x = np.divmod(hole, w)
+    depth = depths(known).reshape(-1)[hole].astype(f32)
+    trust = (4 * ((4 - depth) / f32(2.5)).clip(0, 1) ** 2 + TRUST)[:, None]
+    wanted, share = trust * colours[hole], trust.copy()
+    for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
+        inside = (y + dy >= 0) & (y + dy < h) & (x + dx >= 0) & (x + dx < w)
+        step = dy * w + dx
+        beside = hole + step * inside
+        own, other = source[hole], source[beside]
+        here, there = colours[own] - colours[own + step], colours[other - step] - colours[other]
+        difference = np.where(known.reshape(-1)[beside, None], here, (here + there) / 2)
+        wanted += difference * inside[:, None]
+        share += inside[:, None]
+    joined = np.pad(colours.reshape(h, w, 3), ((1, 1), (1, 1), (0, 0))).reshape(-1, 3)
+    at, row = (y + 1) * (w + 2) + x + 1, w + 2
+    for sweep in range(2 * SWEEPS):
+        these = (y + x) % 2 == sweep % 2
+        p = at[these]
+        total = wanted[these] + joined[p - row] + joined[p - 1] + joined[p + 1] + joined[p + row]
+        joined[p] += RELAXATION * (total / share[these] - joined[p])
+    result = np.zeros_like(colours)
+    result[hole] = joined[at] - colours[source[hole]]
+    return result.reshape(h, w, 3)
+
+
+def copy(
+    image: np.ndarray, hole: np.ndarray, source: np.ndarray | None, known: np.ndarray, lacking: np.ndarray, side: int
+) -> np.ndarray:
+    """The result: each hole pixel hears its own cell of `side` pixels and the nearest neighbours in both directions,
+    through squared-sine windows twice as wide, each continuing what it copies; plus `lacking`, enlarged."""
+    result = image.copy()
+    h, w = known.shape
+    ramp = (np.sin(np.pi * (np.arange(2 * side) + 0.5) / (2 * side)) ** 2).astype(f32)
+    for band in range(h):  # a row of cells at a time, for memory's sake
+        y, x = np.nonzero(hole[band * side : (band + 1) * side])
+        y += band * side
+        cy, u = np.divmod(y, side)
+        cx, v = np.divmod(x, side)
+        total, norm = np.zeros((len(y), 3), f32), np.zeros((len(y), 1), f32)
+        # The neighbour above is heard in a cell's upper half, the one below in its lower half.
+        for dy in (np.zeros_like(u), np.where(u < side // 2, -1, 1)) if source is not None else ():
+            for dx in (np.zeros_like(v), np.where(v < side // 2, -1, 1)):
+                ny, nx = cy + dy, cx + dx
+                there = (ny >= 0) & (ny < h) & (nx >= 0) & (nx < w)
+                n = np.where(there, ny * w + nx, 0)
+                sy, sx = np.divmod(source[n], w)
+                sy, sx = sy - dy, sx - dx
+                there &= ~known.reshape(-1)[n] & (sy >= 0) & (sy < h) & (sx >= 0) & (sx < w)
+                sy, sx = np.where(there, sy, 0), np.where(there, sx, 0)
+                there &= known[sy, sx]
+                share = (there * ramp[side // 2 + u - dy * side] * ramp[side // 2 + v - dx * side])[:, None]
+                py, px = np.where(there, sy * side + u, 0), np.where(there, sx * side + v, 0)
+                total += share * image[py, px]
+                norm += share
+        values = total / np.maximum(norm, f32(1e-4)) + enlarged(lacking, y, x, side) * f32(255)
+        result[y, x] = (values.clip(0, 255) + f32(0.5)).astype(np.uint8)
+    return result
+
+
+def enlarged(picture: np.ndarray, y: np.ndarray, x: np.ndarray, scale: int) -> np.ndarray:
+    """`picture` (h, w, 3) at the pixels `y`, `x` of its enlargement: bilinear, pixel centres aligned."""
+    taps = []
+    for at, size in ((y, picture.shape[0]), (x, picture.shape[1])):
+        position = (at.astype(f32) + f32(0.5)) / f32(scale) - f32(0.5)
+        before = np.floor(position).astype(np.int64)
+        taps.append(
+            (before.clip(0, size - 1), (before + 1).clip(0, size - 1), (position - before).astype(f32)[:, None])
+        )
+    (y0, y1, fy), (x0, x1, fx) = taps
+    left = picture[y0, x0] * (1 - fy) + picture[y1, x0] * fy
+    right = picture[y0, x1] * (1 - fy) + picture[y1, x1] * fy
+    return np.asarray(left * (1 - fx) + right * fx, f32)
+
+
+def read_pnm(path: Path) -> np.ndarray:
+    """A binary PPM (H, W, 3) or PGM (H, W) of 8 bits, without comments."""
+    data = path.read_bytes()
+    kind, width, height, peak = data.split(maxsplit=4)[:4]
+    if kind not in (b"P5", b"P6") or peak != b"255":
+        raise ValueError(f"{path} is not a binary PPM or PGM of 8 bits")
+    shape = (int(height), int(width), 3)[: 3 if kind == b"P6" else 2]
+    return np.frombuffer(data[-math.prod(shape) :], np.uint8).reshape(shape)
+
+
+def main() -> None:
+    core, photo, mask, out = map(Path, sys.argv[1:])
+    session = ort.InferenceSession(core, providers=["CPUExecutionProvider"])
+    result = inpaint(session, read_pnm(photo), read_pnm(mask) >= 128)
+    out.write_bytes(b"P6\n%d %d\n255\n" % (result.shape[1], result.shape[0]) + result.tobytes())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,505 @@
+/**
+ * Fills holes in photographs of any size with a rethined core, in browsers and in Node.
+ *
+ * Everything but the network is plain loops over typed arrays. To be read beside `rethined/search.py` and
+ * `rethined/upscale.py`, which do the same in Python. Choices depend on integers alone, so that sources are the same
+ * on every machine; where floats are rounded to integers, `Math.fround` makes them those of single precision.
+ */
+
+import type { InferenceSession, TensorConstructor } from "onnxruntime-common";
+
+/** Pixels in reading order, 3 (RGB) or 4 (RGBA) bytes each: an `ImageData` is one. */
+export interface Picture {
+  readonly data: Uint8Array | Uint8ClampedArray;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** The network: image (3, h, w) in [0, 1], mask (h, w), 1 = hole, detail (6, h / 8, w / 8). */
+export type Core = (
+  image: Float32Array,
+  mask: Float32Array,
+  detail: Float32Array,
+  height: number,
+  width: number,
+) => Promise<{ low: Float32Array; query: Float32Array; key: Float32Array }>;
+
+const STRIDE = 32; // of the network: both sides of its image are multiples of this
+const PATCH = 8; // side of what a query and a key describe, in low-resolution pixels
+const CELL = 4; // side of what is copied at a time, in low-resolution pixels
+const CHANNELS = 5; // of a cell: R, G, B, differences across, differences down
+const KEYS = 32; // width of a query or a key
+const WHITE = 120; // what 1 is in colours
+const UNIT = 127; // what 1 is in queries and keys
+const WEIGHTS = [8, 4, 2, 1]; // what a cell counts in a comparison, by its depth in the hole
+const AFFINITY = 5, LEAST_AFFINITY = 6; // what query and key count: in sixteenths of all compared, and beside that
+const JUMPS = [[8, 4, 2, 1], [2, 1], [2, 1], [2, 1]]; // of each round
+const GUESSES = [3, 6, 12]; // by level, finest first
+const INHERITED = [3, 6]; // by level: how deep in the hole the coarser level has its say
+const DECISION = 8; // how strongly votes prefer what fits
+const NEARBY = [[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0], [-1, -1], [-1, 1], [1, -1], [1, 1]] as const;
+const TRUST = 0.02, RELAXATION = 1.7, SWEEPS = 20; // of `correction`
+const DEEPEST = 7; // depths beyond are treated alike
+
+const f = Math.fround;
+
+/** The core in a session of onnxruntime-web or onnxruntime-node, whose class `Tensor` is the first argument. */
+export function onnxCore(Tensor: TensorConstructor, session: InferenceSession): Core {
+  return async (image, mask, detail, h, w) => {
+    const results = await session.run({
+      image: new Tensor("float32", image, [1, 3, h, w]),
+      mask: new Tensor("float32", mask, [1, 1, h, w]),
+      detail: new Tensor("float32", detail, [1, 6, h / PATCH, w / PATCH]),
+    });
+    const take = (name: string): Float32Array => {
+      const tensor = results[name];
+      if (!tensor) throw new Error(`the model has no output ${name}; export it with rethined`);
+      return tensor.data as Float32Array;
+    };
+    return { low: take("low"), query: take("query"), key: take("key") };
+  };
+}
+
+/** `image` filled where `hole` (one byte a pixel) is not 0; a new array of the same layout. Alpha stays. */
+export async function inpaint<P extends Picture>(core: Core, image: P, hole: Uint8Array): Promise<Uint8ClampedArray<ArrayBuffer>> {
+  const pixels = image.width * image.height;
+  const depth = image.data.length / pixels;
+  if (depth !== 3 && depth !== 4) throw new RangeError(`image has ${depth} bytes a pixel; give 3 or 4`);
+  if (hole.length !== pixels) throw new RangeError(`mask has ${hole.length} pixels, image ${pixels}`);
+  const result = new Uint8ClampedArray(image.data);
+  if (!hole.includes(1) && !hole.some((value) => value !== 0)) return result;
+  const { scale, h, w } = plan(image.height, image.width);
+  const { small, holes, detail } = shrink(image, hole, scale, h, w);
+  const { low, query, key } = await core(small, holes, detail, h, w);
+  const finest = levelOf(small, holes, low, query, key, h, w);
+  const source = find(finest);
+  const lacking = correction(low, source, finest);
+  copy(result, image, hole, depth, source, finest, lacking, scale * CELL);
+  return result;
+}
+
+/** The smallest integer factor whose grid, padded to the stride, holds about 512 x 512 pixels; and the grid. */
+export function plan(height: number, width: number): { scale: number; h: number; w: number } {
+  const padded = (side: number, scale: number) => Math.ceil(side / (scale * STRIDE)) * STRIDE;
+  for (let scale = Math.max(1, Math.ceil(Math.sqrt(height * width) / 512)); ; scale++) {
+    const h = padded(height, scale), w = padded(width, scale);
+    if (h * w <= 1.2 * 512 * 512 || Math.min(h, w) === STRIDE) return { scale, h, w };
+  }
+}
+
+/** Means of boxes, 0 in holes and beyond the border; holes; and how much detail the boxes of each patch hold. */
+function shrink(image: Picture, hole: Uint8Array, scale: number, h: number, w: number) {
+  const small = new Float32Array(3 * h * w), holes = new Float32Array(h * w).fill(1);
+  const patches = w / PATCH, detail = new Float32Array(6 * (h / PATCH) * patches);
+  const depth = image.data.length / (image.width * image.height), half = scale >> 1;
+  const gain = f(1 / (scale * scale * 255));
+  const share = f(f(gain * scale) / Math.max(2 * half, 1));
+  const sums = new Int32Array(3), across = new Int32Array(3), down = new Int32Array(3);
+  for (let y = 0; (y + 1) * scale <= image.height && y < h; y++) {
+    for (let x = 0; (x + 1) * scale <= image.width && x < w; x++) {
+      sums.fill(0), across.fill(0), down.fill(0);
+      let any = 0;
+      for (let v = 0; v < scale && !any; v++) {
+        const vertical = v < half ? 1 : v >= scale - half ? -1 : 0;
+        let at = (y * scale + v) * image.width + x * scale;
+        for (let u = 0; u < scale; u++, at++) {
+          any |= hole[at]!;
+          const horizontal = u < half ? 1 : u >= scale - half ? -1 : 0;
+          for (let c = 0; c < 3; c++) {
+            const value = image.data[at * depth + c]!;
+            sums[c]! += value, across[c]! += horizontal * value, down[c]! += vertical * value;
+          }
+        }
+      }
+      if (any) continue;
+      holes[y * w + x] = 0;
+      const patch = (y >> 3) * patches + (x >> 3), size = (h / PATCH) * patches;
+      for (let c = 0; c < 3; c++) {
+        small[(c * h + y) * w + x] = sums[c]! * gain;
+        detail[c * size + patch]! += f(across[c]! * share) ** 2;
+        detail[(c + 3) * size + patch]! += f(down[c]! * share) ** 2;
+      }
+    }
+  }
+  for (let i = 0; i < detail.length; i++) detail[i] = Math.sqrt(f(detail[i]! / (PATCH * PATCH)));
+  return { small, holes, detail };
+}
+
+/** The picture at one size, of h x w cells; everything is an integer. */
+interface Level {
+  readonly h: number;
+  readonly w: number;
+  /** (h, w, CHANNELS), guesses in the hole; searching redraws these. */
+  values: Uint8Array;
+  readonly known: Uint8Array;
+  /** (h, w): city-block distance to the nearest known cell, DEEPEST at most. */
+  readonly depth: Uint8Array;
+  /** (h / 2, w / 2, KEYS) at the finest level, (h, w, KEYS) at others. */
+  readonly query: Int8Array;
+  readonly key: Int8Array;
+  readonly finest: boolean;
+}
+
+function levelOf(
+  small: Float32Array, holes: Float32Array, low: Float32Array, query: Float32Array, key: Float32Array, lh: number, lw: number,
+): Level {
+  const h = lh / CELL, w = lw / CELL, cells = h * w;
+  const values = new Uint8Array(cells * CHANNELS), known = new Uint8Array(cells);
+  const grey = (y: number, x: number) => {
+    const at = y * lw + x;
+    return f(f(small[at]! + small[lh * lw + at]!) + small[2 * lh * lw + at]!);
+  };
+  for (let cell = 0; cell < cells; cell++) {
+    const top = CELL * Math.floor(cell / w), left = CELL * (cell % w);
+    let whole = 1, across = 0, down = 0;
+    const sums = [0, 0, 0];
+    for (let y = top; y < top + CELL; y++) {
+      for (let x = left; x < left + CELL; x++) {
+        if (holes[y * lw + x]) whole = 0;
+        for (let c = 0; c < 3; c++) sums[c] = f(sums[c]! + small[(c * lh + y) * lw + x]!);
+        if (x < left + CELL - 1) across = f(across + Math.abs(f(grey(y, x) - grey(y, x + 1))));
+        if (y < top + CELL - 1) down = f(down + Math.abs(f(grey(y, x) - grey(y + 1, x))));
+      }
+    }
+    known[cell] = whole;
+    const at = cell * CHANNELS;
+    for (let c = 0; c < 3; c++) {
+      values[at + c] = whole
+        ? rounded(sums[c]!, f(WHITE / 16))
+        : rounded(Math.min(1, Math.max(0, low[c * cells + cell]!)), WHITE);
+    }
+    if (!whole) continue;
+    values[at + 3] = Math.min(WHITE, rounded(across, f((WHITE * 2) / 36)));
+    values[at + 4] = Math.min(WHITE, rounded(down, f((WHITE * 2) / 36)));
+  }
+  texture(values, known, h, w);
+  const quantised = (vectors: Float32Array) => {
+    const patches = cells / 4, result = new Int8Array(patches * KEYS);
+    for (let d = 0; d < KEYS; d++) {
+      for (let i = 0; i < patches; i++) {
+        // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer, halves to even.
+        result[i * KEYS + d] = f(f(f(vectors[d * patches + i]! * UNIT) + 12582912) - 12582912);
+      }
+    }
+    return result;
+  };
+  return { h, w, values, known, depth: depths(known, h, w), query: quantised(query), key: quantised(key), finest: true };
+}
+
+/** floor(a * b + 0.5) in single precision. */
+const rounded = (a: number, b: number): number => Math.floor(f(f(a * b) + 0.5));
+
+/** Differences within unknown cells: the rounded mean of the smallest block of 2^n x 2^n cells that knows any. */
+function texture(values: Uint8Array, known: Uint8Array, h: number, w: number): void {
+  const open = known.map((bit) => 1 - bit);
+  for (let shift = 1, left = open.includes(1); left && (h - 1) >> (shift - 1) | (w - 1) >> (shift - 1); shift++) {
+    const columns = ((w - 1) >> shift) + 1, blocks = (((h - 1) >> shift) + 1) * columns;
+    const sums = new Float64Array(blocks * 3); // across, down, number of known cells
+    const block = (cell: number) => (Math.floor(cell / w) >> shift) * columns + ((cell % w) >> shift);
+    for (let cell = 0; cell < known.length; cell++) {
+      if (!known[cell]) continue;
+      const at = 3 * block(cell);
+      sums[at]! += values[cell * CHANNELS + 3]!, sums[at + 1]! += values[cell * CHANNELS + 4]!, sums[at + 2]!++;
+    }
+    left = false;
+    for (let cell = 0; cell < known.length; cell++) {
+      if (!open[cell]) continue;
+      const at = 3 * block(cell), count = sums[at + 2]!;
+      if (!count) { left = true; continue; }
+      for (let c = 0; c < 2; c++) values[cell * CHANNELS + 3 + c] = Math.floor((2 * sums[at + c]! + count) / (2 * count));
+      open[cell] = 0;
+    }
+  }
+}
+
+function coarser(level: Level): Level {
+  const { h, w } = { h: level.h / 2, w: level.w / 2 };
+  const means = <T extends Uint8Array | Int8Array>(from: T, to: T, channels: number): T => {
+    for (let y = 0; y < h; y++) {
+      for (let x = 0; x < w; x++) {
+        const at = (2 * y * 2 * w + 2 * x) * channels, row = 2 * w * channels;
+        for (let c = 0; c < channels; c++) {
+          const i = at + c;
+          to[(y * w + x) * channels + c] = (from[i]! + from[i + channels]! + from[i + row]! + from[i + row + channels]! + 2) >> 2;
+        }
+      }
+    }
+    return to;
+  };
+  const values = means(level.values, new Uint8Array(h * w * CHANNELS), CHANNELS);
+  const known = new Uint8Array(h * w);
+  for (let i = 0; i < h * w; i++) {
+    const at = 2 * Math.floor(i / w) * 2 * w + 2 * (i % w);
+    known[i] = level.known[at]! & level.known[at + 1]! & level.known[at + 2 * w]! & level.known[at + 2 * w + 1]!;
+  }
+  const of = (vectors: Int8Array) => (level.finest ? vectors : means(vectors, new Int8Array(h * w * KEYS), KEYS));
+  return { h, w, values, known, depth: depths(known, h, w), query: of(level.query), key: of(level.key), finest: false };
+}
+
+/** What was found at a level: the places of hole cells, and of those beside, in a list, -1 of others; their sources. */
+interface Found {
+  readonly place: Int32Array;
+  readonly source: Int32Array;
+}
+
+/** For every cell the cell it copies, -1 for known ones; null where there is nothing to copy. */
+function find(finest: Level): Int32Array | null {
+  const middle = coarser(finest);
+  let found = search(coarser(middle), 2, null, 0);
+  found = search(middle, 1, found, middle.w / 2) ?? found;
+  found = search(finest, 0, found, middle.w);
+  if (!found) return null;
+  const { place, source } = found;
+  return place.map((n, cell) => (finest.known[cell] ? -1 : source[n]!));
+}
+
+/** Cells all of whose 5 x 5 surroundings are inside the picture and known. */
+function interior(known: Uint8Array, h: number, w: number): Uint8Array {
+  const result = new Uint8Array(h * w);
+  for (let y = 2; y < h - 2; y++) {
+    for (let x = 2; x < w - 2; x++) {
+      let all = 1;
+      for (let dy = -2; dy <= 2; dy++) for (let dx = -2; dx <= 2; dx++) all &= known[(y + dy) * w + x + dx]!;
+      result[y * w + x] = all;
+    }
+  }
+  return result;
+}
+
+function depths(known: Uint8Array, h: number, w: number): Uint8Array {
+  const depth = known.map((bit) => (bit ? 0 : DEEPEST));
+  const pass = (cell: number, x: number, row: number, column: number) => {
+    const above = depth[cell + row], beside = x + column >= 0 && x + column < w ? depth[cell + column] : undefined;
+    depth[cell] = Math.min(depth[cell]!, (above ?? DEEPEST) + 1, (beside ?? DEEPEST) + 1);
+  };
+  for (let cell = 0; cell < h * w; cell++) pass(cell, cell % w, -w, -1);
+  for (let cell = h * w - 1; cell >= 0; cell--) pass(cell, cell % w, w, 1);
+  return depth;
+}
+
+/** The hash of which both pseudo-random numbers of a cell are made: times 17364 and 31337, modulo 65521. */
+const hash = (cell: number, number: number): number => (cell * 7919 + number * 104729 + 12345) % 65521;
+
+/** PatchMatch at one level, whose `values` it redraws; null where no cell's surroundings are known. */
+function search(level: Level, number: number, above: Found | null, columnsAbove: number): Found | null {
+  const { h, w, known, depth, query, key } = level;
+  const cells = h * w, valid = interior(known, h, w);
+  const choices = Int32Array.from({ length: cells }, (_, i) => i).filter((cell) => valid[cell]);
+  const hole = Int32Array.from({ length: cells }, (_, i) => i).filter((cell) => !known[cell]);
+  if (!choices.length || !hole.length) return null;
+  const beside = new Uint8Array(cells);
+  for (const cell of hole) {
+    const y0 = Math.floor(cell / w), x0 = cell % w;
+    for (let y = Math.max(0, y0 - 1); y <= Math.min(h - 1, y0 + 1); y++) {
+      for (let x = Math.max(0, x0 - 1); x <= Math.min(w - 1, x0 + 1); x++) beside[y * w + x] = 1;
+    }
+  }
+  const targets = Int32Array.from({ length: cells }, (_, i) => i).filter((cell) => beside[cell]);
+  const place = new Int32Array(cells).fill(-1);
+  targets.forEach((cell, n) => (place[cell] = n));
+  let source = targets.map((cell) => choices[Math.floor(((hash(cell, 64 * 64 + number) * 17364) % 65521) * choices.length / 65521)]!);
+  if (above) inherit();
+
+  const weights = depth.map((d) => WEIGHTS[Math.min(d, 3)]!);
+  const patch = level.finest
+    ? (y: number, x: number) => ((y >> 1) * (w >> 1) + (x >> 1)) * KEYS
+    : (y: number, x: number) => (y * w + x) * KEYS;
+  const radius = Math.floor(Math.max(h, w) / (above ? 4 : 1));
+  let cost = new Int32Array(targets.length);
+  const mine = new Int32Array(25 * CHANNELS), share = new Int32Array(25 * CHANNELS);
+
+  if (above) {
+    improve(0, 0, 0, true);
+    draw(hole.filter((cell) => depth[cell]! >= INHERITED[number]!));
+  }
+  JUMPS.forEach((jumps, turn) => {
+    jumps.forEach((jump, step) => improve(jump, GUESSES[number]!, (number * 8 + turn) * 8 + step, step === 0));
+    if (turn < JUMPS.length - 1) draw(hole);
+  });
+  return { place, source };
+
+  /** Deep in the hole begin with what the level above copies there, or beside it. */
+  function inherit(): void {
+    targets.forEach((cell, n) => {
+      const y = Math.floor(cell / w), x = cell % w;
+      const there = above!.place[(y >> 1) * columnsAbove + (x >> 1)]!;
+      if (depth[cell]! < INHERITED[number]! || there < 0) return;
+      const from = above!.source[there]!;
+      const sy = 2 * Math.floor(from / columnsAbove) + (y & 1), sx = 2 * (from % columnsAbove) + (x & 1);
+      for (const [dy, dx] of NEARBY) {
+        if (sy + dy < 0 || sy + dy >= h || sx + dx < 0 || sx + dx >= w) continue;
+        const offer = (sy + dy) * w + sx + dx;
+        if (valid[offer]) { source[n] = offer; return; }
+      }
+    });
+  }
+
+  /** One step: every target takes the cheapest of its own source, the neighbours' at `jump`, and some guesses. */
+  function improve(jump: number, guesses: number, counter: number, fresh: boolean): void {
+    const better = source.slice(), lower = cost.slice(), values = level.values;
+    for (let i = 0; i < targets.length; i++) {
+      const cell = targets[i]!, y0 = Math.floor(cell / w), x0 = cell % w;
+      let total = 0;
+      for (let r = 0, t = 0; r < 5; r++) {
+        for (let c = 0; c < 5; c++) {
+          const y = y0 + r - 2, x = x0 + c - 2, inside = y >= 0 && y < h && x >= 0 && x < w;
+          const weight = inside ? weights[y * w + x]! : 0, at = (y * w + x) * CHANNELS;
+          total += weight;
+          for (let k = 0; k < CHANNELS; k++, t++) mine[t] = inside ? values[at + k]! : 0, share[t] = weight;
+        }
+      }
+      const affinity = ((total * AFFINITY + 8) >> 4) + LEAST_AFFINITY, asked = patch(y0, x0);
+      let best = source[i]!, least = fresh ? Infinity : cost[i]!, reach = radius;
+      for (let candidate = fresh ? -1 : 0; candidate < (jump ? 8 + guesses : 0); candidate++) {
+        let sy = Math.floor(best / w), sx = best % w;
+        if (candidate >= 0 && candidate < 8) {
+          const n = candidate < 4 ? candidate : candidate + 1;
+          const dy = (Math.floor(n / 3) - 1) * jump, dx = ((n % 3) - 1) * jump, y = y0 + dy, x = x0 + dx;
+          if (y < 0 || y >= h || x < 0 || x >= w || place[y * w + x]! < 0) continue;
+          const there = source[place[y * w + x]!]!;
+          sy = Math.floor(there / w) - dy, sx = (there % w) - dx;
+        } else if (candidate >= 8) {
+          const a = hash(cell, counter * 16 + candidate - 8), span = 2 * reach + 1;
+          sy += (((a * 17364) % 65521) % span) - reach, sx += (((a * 31337) % 65521) % span) - reach;
+          reach = Math.max(1, reach >> 1);
+        }
+        if (sy < 0 || sy >= h || sx < 0 || sx >= w) continue;
+        const offer = sy * w + sx;
+        if (!valid[offer] || (offer === best && candidate >= 0)) continue;
+        const offered = patch(sy, sx);
+        let product = 0;
+        for (let d = 0; d < KEYS; d++) product += query[asked + d]! * key[offered + d]!;
+        let price = affinity * (UNIT * UNIT - product);
+        for (let r = 0, t = 0; r < 5 && price < least; r++) {
+          for (let at = ((sy + r - 2) * w + sx - 2) * CHANNELS, end = at + 25; at < end; at++, t++) {
+            const difference = values[at]! - mine[t]!;
+            price += share[t]! * difference * difference;
+          }
+        }
+        if (price < least) least = price, best = offer;
+      }
+      better[i] = best, lower[i] = least;
+    }
+    source = better, cost = lower;
+  }
+
+  /** Draws `some` cells as the means of what those around copy to there; the cheaper the more they say. */
+  function draw(some: Int32Array): void {
+    const mean = Math.max(1, Math.floor(cost.reduce((sum, value) => sum + value, 0) / cost.length));
+    const votes = cost.map((value) => 2 ** (16 - Math.min(16, Math.floor((value * DECISION) / mean))));
+    const values = level.values, drawn = values.slice(), sums = new Float64Array(CHANNELS);
+    for (const cell of some) {
+      const y0 = Math.floor(cell / w), x0 = cell % w;
+      let total = 0;
+      sums.fill(0);
+      for (let y = Math.max(0, y0 - 2); y < Math.min(h, y0 + 3); y++) {
+        for (let x = Math.max(0, x0 - 2); x < Math.min(w, x0 + 3); x++) {
+          const n = place[y * w + x]!;
+          if (n < 0) continue;
+          total += votes[n]!;
+          const at = (source[n]! - (y - y0) * w - (x - x0)) * CHANNELS;
+          for (let k = 0; k < CHANNELS; k++) sums[k]! += votes[n]! * values[at + k]!;
+        }
+      }
+      for (let k = 0; k < CHANNELS; k++) drawn[cell * CHANNELS + k] = Math.floor((2 * sums[k]! + total) / (2 * total));
+    }
+    level.values = drawn;
+  }
+}
+
+/**
+ * What copied cells lack (h, w, 3) of a low band in which what is copied from different places joins: it has the
+ * differences between neighbours that copies have, and in part the network's colours. A screened Poisson equation,
+ * solved by over-relaxation, in each sweep first the cells of even row plus column, then the others.
+ */
+function correction(low: Float32Array, source: Int32Array | null, { h, w, known, depth }: Level): Float32Array {
+  const cells = h * w, joined = new Float32Array(cells * 3);
+  for (let i = 0; i < joined.length; i++) joined[i] = low[(i % 3) * cells + Math.floor(i / 3)]!;
+  if (!source) return joined;
+  const colours = joined.slice();
+  const hole = Int32Array.from({ length: cells }, (_, i) => i).filter((cell) => !known[cell]);
+  const wanted = new Float32Array(cells * 3), share = new Float32Array(cells);
+  const from = (cell: number) => (known[cell] ? cell : source[cell]!);
+  const neighbours = (cell: number) => {
+    const y = Math.floor(cell / w), x = cell % w;
+    return [y > 0 ? -w : 0, x > 0 ? -1 : 0, x < w - 1 ? 1 : 0, y < h - 1 ? w : 0].filter((step) => step !== 0);
+  };
+  for (const cell of hole) {
+    const trust = 4 * Math.min(1, Math.max(0, (4 - depth[cell]!) / 2.5)) ** 2 + TRUST;
+    const steps = neighbours(cell), own = from(cell);
+    share[cell] = trust + steps.length;
+    for (let c = 0; c < 3; c++) {
+      let sum = trust * colours[cell * 3 + c]!;
+      for (const step of steps) {
+        const other = from(cell + step);
+        const here = colours[own * 3 + c]! - colours[(own + step) * 3 + c]!;
+        const there = colours[(other - step) * 3 + c]! - colours[other * 3 + c]!;
+        sum += known[cell + step] ? here : (here + there) / 2;
+      }
+      wanted[cell * 3 + c] = sum;
+    }
+  }
+  for (let sweep = 0; sweep < 2 * SWEEPS; sweep++) {
+    for (const cell of hole) {
+      const y = Math.floor(cell / w), x = cell - y * w;
+      if ((y + x) % 2 !== sweep % 2) continue;
+      for (let c = 0, i = cell * 3; c < 3; c++, i++) {
+        let total = wanted[i]!;
+        if (y > 0) total += joined[i - 3 * w]!;
+        if (x > 0) total += joined[i - 3]!;
+        if (x < w - 1) total += joined[i + 3]!;
+        if (y < h - 1) total += joined[i + 3 * w]!;
+        joined[i]! += RELAXATION * (total / share[cell]! - joined[i]!);
+      }
+    }
+  }
+  for (let i = 0; i < joined.length; i++) {
+    const cell = Math.floor(i / 3);
+    joined[i]! -= colours[from(cell) * 3 + (i % 3)]!;
+  }
+  return joined;
+}
+
+/**
+ * Hole pixels of `target`, each heard from its own cell of `side` pixels and the nearest neighbours in both
+ * directions, through squared-sine windows twice as wide, each continuing what it copies; plus `lacking`, enlarged.
+ */
+function copy(
+  target: Uint8ClampedArray, image: Picture, hole: Uint8Array, depth: number,
+  source: Int32Array | null, { h, w, known }: Level, lacking: Float32Array, side: number,
+): void {
+  const ramp = Float32Array.from({ length: 2 * side }, (_, i) => Math.sin((Math.PI * (i + 0.5)) / (2 * side)) ** 2);
+  const half = side / 2, total = new Float64Array(3);
+  for (let y = 0; y < image.height; y++) {
+    const cy = Math.floor(y / side), v = y - cy * side, vertical = v < half ? -1 : 1;
+    const above = (y + 0.5) / side - 0.5, row = Math.floor(above), fy = above - row;
+    const y0 = Math.max(0, row), y1 = Math.min(h - 1, row + 1);
+    for (let x = 0; x < image.width; x++) {
+      const pixel = y * image.width + x;
+      if (!hole[pixel]) continue;
+      const cx = Math.floor(x / side), u = x - cx * side, horizontal = u < half ? -1 : 1;
+      let norm = 0;
+      total.fill(0);
+      for (let entry = 0; entry < 4 && source; entry++) {
+        const dy = entry & 2 ? vertical : 0, dx = entry & 1 ? horizontal : 0;
+        if (cy + dy < 0 || cy + dy >= h || cx + dx < 0 || cx + dx >= w) continue;
+        const from = source[(cy + dy) * w + cx + dx]!;
+        if (from < 0) continue;
+        const sy = Math.floor(from / w) - dy, sx = (from % w) - dx;
+        if (sy < 0 || sy >= h || sx < 0 || sx >= w || !known[sy * w + sx]) continue;
+        const share = ramp[half + v - dy * side]! * ramp[half + u - dx * side]!;
+        const at = ((sy * side + v) * image.width + sx * side + u) * depth;
+        norm += share;
+        for (let c = 0; c < 3; c++) total[c]! += share * image.data[at + c]!;
+      }
+      const beside = (x + 0.5) / side - 0.5, column = Math.floor(beside), fx = beside - column;
+      const x0 = Math.max(0, column), x1 = Math.min(w - 1, column + 1);
+      for (let c = 0; c < 3; c++) {
+        const left = lacking[(y0 * w + x0) * 3 + c]! * (1 - fy) + lacking[(y1 * w + x0) * 3 + c]! * fy;
+        const right = lacking[(y0 * w + x1) * 3 + c]! * (1 - fy) + lacking[(y1 * w + x1) * 3 + c]! * fy;
+        const value = total[c]! / Math.max(norm, 1e-4) + (left * (1 - fx) + right * fx) * 255;
+        target[pixel * depth + c] = Math.floor(Math.min(255, Math.max(0, value)) + 0.5);
+      }
+    }
+  }
+}

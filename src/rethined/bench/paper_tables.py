@@ -1,0 +1,265 @@
+"""The paper's tables and figures from results, its own numbers beside ours and marked as quoted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from rethined.bench.blocks import (
+    NOISY,
+    RANDOM,
+    Block,
+    Plot,
+    Strips,
+    Table,
+    holes_of,
+    millions,
+    number,
+    origin_of,
+    weights_of,
+)
+
+PAPER_BLOCKS = frozenset(
+    ["claims", "figure1", "figure3", "figure5"]
+    + [f"table{number}{plot}" for number in range(1, 6) for plot in ("", ".plot")]
+)
+"""Blocks of the paper's tables and figures, whether they have been measured or not."""
+FIGURE1_SIZES = (2048, 1024, 512, 4096)
+"""Pixels on the long side; Figure 1 shows the first for which there are quality and latency."""
+_BASE = "as released"
+
+
+def printed_numbers() -> dict[str, Any]:
+    """What the paper prints, with its source."""
+    text = (resources.files("rethined") / "bench" / "quoted.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def paper_blocks(found: dict[str, dict[str, Any]], results: Path) -> dict[str, Block]:
+    """The blocks for which there are results, by name."""
+    made: dict[str, Block] = {}
+
+    def plot(name: str, kind: str, data: dict[str, Any], caption: str) -> None:
+        made[name] = Plot(results / "plots" / f"{name}.svg", kind, data, caption)
+
+    quality, latency = found.get("table1"), found.get("table3")
+    if quality:
+        made["table1"] = _table1(quality, latency)
+        caption = "LPIPS inside the hole by size, lower is better"
+        axes = {"x": "pixels on the long side", "y": "LPIPS in hole", "log": False}
+        plot("table1.plot", "lines", {"series": _by_size(quality), **axes}, caption)
+    if latency:
+        made["table3"] = _table3(latency)
+        made["claims"] = _claims(latency)
+        names = dict.fromkeys(name for row in latency["rows"] for name in _times(row))
+        series = {
+            name: [[row["height"], _times(row)[name]["median_ms"]] for row in latency["rows"] if name in _times(row)]
+            for name in names
+        }
+        axes = {"x": "side of the square image, pixels", "y": "median, ms", "log": True}
+        plot("table3.plot", "lines", {"series": series, **axes}, "Latency by resolution, both scales logarithmic")
+    if quality and latency:
+        figure = _figure1(quality, latency)
+        if figure:
+            size, data = figure
+            caption = (
+                f"LPIPS of the whole picture against latency at {size} pixels; area by parameters, squares have none"
+            )
+            plot("figure1", "bubbles", data, caption)
+    devices = [result for result in found.values() if result.get("kind") == "device"]
+    if devices:
+        made["table2"] = _table2(devices)
+        values = {
+            f"{row['runtime']}, {row['precision']}": row["median_ms"]
+            for row in devices[0]["rows"]
+            if row["size"] == devices[0]["rows"][0]["size"] and row.get("median_ms") is not None
+        }
+        plot("table2.plot", "bars", {"values": values, "x": "median, ms"}, "Latency by runtime and precision")
+    for name in ("table4", "table5"):
+        if name in found:
+            values = {row["name"]: row["lpips"] for row in found[name]["rows"]}
+            caption = "LPIPS in the hole after equal, short trainings, lower is better"
+            plot(f"{name}.plot", "bars", {"values": values, "x": "LPIPS in hole", "base": _BASE}, caption)
+    for name in ("figure3", "figure5"):
+        if name in found:
+            note = "Below each picture LPIPS in the whole hole, lower is better."
+            made[name] = Strips(found[name]["cases"], results, [note, origin_of(found[name])])
+    return made
+
+
+def _times(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Times of one row by method, the engine first."""
+    return {"rethined": row["engine"] | {"ratio": 1.0, "peak_mib": row["peak_mib"]}, **row.get("peers", {})}
+
+
+def _by_size(quality: dict[str, Any]) -> dict[str, list[list[float]]]:
+    """(long side, LPIPS in the hole) by method."""
+    names = dict.fromkeys(name for run in quality["runs"] for name in run["methods"])
+    return {
+        name: [
+            [run["size"], run["methods"][name]["mean"]["lpips_hole"]]
+            for run in quality["runs"]
+            if name in run["methods"]
+        ]
+        for name in names
+    }
+
+
+def _table1(quality: dict[str, Any], latency: dict[str, Any] | None) -> Table:
+    """Quality and latency by size and method; the paper's own numbers below ours."""
+    columns = (("lpips", 3), ("lpips_hole", 3), ("l1", 4), ("ssim", 3))
+    key = next(
+        (k for k in ("fid", "fid768") if any(k in s for r in quality["runs"] for s in r["methods"].values())), ""
+    )
+    head = [
+        "long side",
+        "n",
+        "method",
+        "LPIPS",
+        "LPIPS in hole",
+        "L1",
+        "SSIM",
+        "FID-768" if key == "fid768" else "FID",
+    ]
+    head += ["median, ms", "of rethined", "parameters, M"]
+    rows = {row["height"]: row for row in latency["rows"]} if latency else {}
+    facts = latency["methods"] if latency else {}
+    printed = printed_numbers()
+    lines = []
+    runs = {run["size"]: run for run in quality["runs"]}
+    for size, run in runs.items():
+        times = _times(rows[size]) if size in rows else {}
+        noisy = "*" if size in rows and rows[size]["noisy"] else ""
+        for name in dict.fromkeys([*run["methods"], *times]):
+            summary, time = run["methods"].get(name), times.get(name)
+            line = [str(size), str(run["photos"]) if summary else "-", name + ("" if summary else " (latency only)")]
+            line += [number(summary["mean"][k], digits) if summary else "-" for k, digits in columns]
+            line.append(number(summary.get(key), 3 if key == "fid768" else 1) if summary else "-")
+            line.append(number(time["median_ms"], 1) + noisy if time else "-")
+            line.append(number(time["ratio"], 1) if time else "-")
+            lines.append([*line, millions(facts.get(name, {}).get("parameters"))])
+        for row in printed["table1"]:
+            if row["size"] == size:
+                line = [str(size), "-", f"*{row['method']}, quoted*", number(row["lpips"], 3), "-"]
+                line += [
+                    number(row["l1"], 4),
+                    number(row["ssim"], 3),
+                    "-" if key == "fid768" else f"{row['fid']:.1f}",
+                ]
+                own = next(r["ms"] for r in printed["table1"] if (r["method"], r["size"]) == ("RETHINED", size))
+                line += [f"{row['ms']:.1f}", f"{row['ms'] / own:.1f}"]
+                lines.append([*line, millions(printed["parameters"][row["method"]])])
+    holes = " and ".join(dict.fromkeys(holes_of(run["masks"]["name"]) for run in runs.values()))
+    notes = [f"Means over n photographs with holes: {holes}."]
+    if any(row["size"] in runs for row in printed["table1"]):
+        notes[0] += (
+            f" *Quoted* rows are the paper's: {printed['data']}, timed on {printed['device']}; other photographs "
+            "and another machine, so compare ratios only."
+        )
+    if latency:
+        square = latency["rows"][0]
+        notes.append(
+            f"Times are those of Table 3: square images of that side, hole {square['hole']:.0%}, "
+            f"threads: {square['threads']}. *Latency only*: no weights at hand, so its pictures would mean nothing."
+        )
+        if any(row["noisy"] for row in rows.values()):
+            notes.append(NOISY)
+    else:
+        notes.append("Times are not measured yet: `rethined bench paper table3`.")
+    filled = [column for column in range(len(head)) if any(line[column] != "-" for line in lines)]
+    shown = [[line[column] for column in filled] for line in lines]
+    return Table([head[column] for column in filled], shown, [*notes, origin_of(quality)])
+
+
+def _table2(devices: Sequence[dict[str, Any]]) -> Table:
+    """Runtimes and precisions; a number that was not measured is a dash."""
+    head = ["processor", "runtime", "precision", "size", "median, ms", "peak, MiB", "file, MB"]
+    head += ["largest difference", "change of LPIPS"]
+    lines = []
+    for result in devices:
+        for row in result["rows"]:
+            line = [result["machine"]["cpu"], row["runtime"], row["precision"], str(row["size"])]
+            line += [number(row.get("median_ms"), 1), number(row.get("peak_mib"), 0)]
+            size, difference, change = (row.get(key) for key in ("file_bytes", "difference", "lpips_change"))
+            line += [number(size and size / 1e6, 1), "-" if difference is None else f"{difference:.1e}"]
+            lines.append([*line, "-" if change is None else f"{change:+.4f}"])
+    return Table(head, lines, [origin_of(result) for result in devices])
+
+
+def _table3(latency: dict[str, Any]) -> Table:
+    """Median and ratio, a line per method and a column per size."""
+    rows = latency["rows"]
+    head = ["method", "weights", "parameters, M", "GMAC at 512"]
+    head += [f"{row['width']} x {row['height']}" + (" \\*" if row["noisy"] else "") for row in rows]
+    lines = []
+    for name in dict.fromkeys(name for row in rows for name in _times(row)):
+        facts = latency["methods"][name]
+        weights = latency["weights"]["rethined"] if name == "rethined" else facts["weights"]
+        line = [name, weights_of(weights), millions(facts["parameters"])]
+        line.append(number(facts["macs_512"] and facts["macs_512"] / 1e9, 1))
+        for row in rows:
+            time = _times(row).get(name)
+            line.append(f"{time['median_ms']:.1f} ({time['ratio']:.1f})" if time else "-")
+        lines.append(line)
+    hole, threads = rows[0]["hole"], rows[0]["threads"]
+    about = f"Medians in ms, in brackets multiples of rethined's; hole {hole:.0%}; threads: {threads}."
+    empty = "A dash: it would take minutes, or more memory than 16 GiB."
+    busy = [NOISY] if any(row["noisy"] for row in rows) else []
+    load = latency.get("load_average")
+    loaded = [f"Load average before: {load[0]:.2f}."] if load else []
+    return Table(head, lines, [f"{about} {empty}", RANDOM, *busy, *loaded, origin_of(latency)])
+
+
+def _claims(latency: dict[str, Any]) -> Table:
+    """What the paper says of other methods, and the same here."""
+    rows = latency["rows"]
+    head = ["the paper says", "against", *(f"here at {row['height']}" for row in rows)]
+    own = latency["methods"]["rethined"]["parameters"]
+    lines = []
+    for claim in printed_numbers()["claims"]:
+        for name in [name for name in claim["peers"] if name in latency["methods"]]:
+            if claim["of"] == "parameters":
+                values = [latency["methods"][name]["parameters"] / own] * len(rows)
+            else:
+                values = [_times(row)[name]["ratio"] if name in _times(row) else None for row in rows]
+            text = f"{claim['claim']}"
+            lines.append([text, name, *("-" if value is None else f"{value:.1f}x" for value in values)])
+    return Table(head, lines, [f"The paper's times are of {printed_numbers()['device']}. {origin_of(latency)}"])
+
+
+def _figure1(quality: dict[str, Any], latency: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+    """Size and data of the plot; None where no size has both."""
+    runs = {run["size"]: run for run in quality["runs"]}
+    rows = {row["height"]: row for row in latency["rows"]}
+    size = next((size for size in FIGURE1_SIZES if size in runs and size in rows), None)
+    if size is None:
+        return None
+    times, methods = _times(rows[size]), runs[size]["methods"]
+
+    def point(name: str, x: float, y: float, parameters: float | None, *, quoted: bool) -> dict[str, Any]:
+        return {"name": name, "x": x, "y": y, "parameters": parameters, "quoted": quoted}
+
+    points = [
+        point(
+            name,
+            times[name]["median_ms"],
+            summary["mean"]["lpips"],
+            latency["methods"][name]["parameters"],
+            quoted=False,
+        )
+        for name, summary in methods.items()
+        if name in times
+    ]
+    printed = printed_numbers()
+    points += [
+        point(row["method"], row["ms"], row["lpips"], printed["parameters"][row["method"]], quoted=True)
+        for row in printed["table1"]
+        if row["size"] == size
+    ]
+    only = {name: time["median_ms"] for name, time in times.items() if name not in methods}
+    x = f"median at {size} pixels, ms (quoted: {printed['device']})"
+    return size, {"points": points, "only_x": only, "x": x, "y": "LPIPS of the whole picture"}

@@ -1,0 +1,810 @@
+"""The engine as one ONNX file: photo and mask of any size in, filled photo out, every stage inside.
+
+Written around the exported core with plain operators (opset 18, no custom ones), so that ONNX Runtime runs it on
+every platform, browsers included. The loops of `rethined.search` and `rethined.upscale` become tables: the
+surroundings of all cells are rows (im2col), candidates are rows gathered from it, and a choice is an ArgMin. Numbers
+that a choice depends on are integers here as there, so that sources are the same: int64, or floats below 2^24.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper, numpy_helper
+
+from rethined import search
+from rethined.config import ModelConfig
+from rethined.engine import LOW_RESOLUTION, Engine
+from rethined.errors import BackendError, RethinedWarning, WeightsError
+from rethined.image import write_atomic
+from rethined.masks import free_form
+
+OPSET = 18
+CHUNK = 2**16
+"""Hole pixels written at a time: bounds the memory of the last stage."""
+STRIP = 32
+"""Rows of the low-resolution image made at a time: bounds the memory of the first."""
+ANCESTORS = 14
+"""Halvings in which texture of a hole's surroundings is looked for: enough for a photo 2^14 times as long as high."""
+CHECKED_SIZES = ((512, 512), (768, 1024), (2048, 2048), (301, 1201), (33, 20))
+SHARE = 1e-3
+"""Of hole pixels that may differ from the engine's by more than one grey level."""
+
+FLOAT, DOUBLE, INT, BOOL, BYTE = (
+    TensorProto.FLOAT,
+    TensorProto.DOUBLE,
+    TensorProto.INT64,
+    TensorProto.BOOL,
+    TensorProto.UINT8,
+)
+
+
+def export_pipeline(core: bytes, out: Path) -> dict[str, float]:
+    """Write the pipeline around `core`, an ONNX core written by our exporter, to `out`, and its sha256 to
+    `out`.sha256.
+
+    Returns by size the share of hole pixels more than one grey level from the engine's.
+
+    Raises:
+        WeightsError: not such a core.
+        BackendError: a core that it cannot be made of, or more than `SHARE` of hole pixels differ, or a known one;
+            nothing is written.
+        OutputError: a file cannot be written.
+    """
+    data = to_pipeline(core)
+    difference = compare(core, data)
+    if max(difference.values()) > SHARE:
+        raise BackendError(f"the ONNX pipeline disagrees with the engine ({difference}); nothing is written")
+    checksum = f"{hashlib.sha256(data).hexdigest()}  {out.name}\n".encode()
+    write_atomic(out, data, overwrite=True)
+    write_atomic(out.with_name(f"{out.name}.sha256"), checksum, overwrite=True)
+    return difference
+
+
+def compare(core: bytes, data: bytes) -> dict[str, float]:
+    """By size: the share of hole pixels that the pipeline fills more than one grey level apart from the engine; 1 if
+    it changes a known one."""
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "core.onnx"
+        path.write_bytes(core)
+        engine = Engine(path)
+    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    shares = {}
+    for seed, (height, width) in enumerate(CHECKED_SIZES):
+        rng = np.random.default_rng(seed)
+        image = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        image = np.ascontiguousarray(image[:height, :width]) // 2 + rng.integers(0, 99, (height, width, 3), np.uint8)
+        hole = free_form(height, width, rng, coverage=(0.15, 0.3))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RethinedWarning)  # in the least picture there is nothing to copy
+            want = engine(image, hole)
+        (got,) = session.run(None, {"image": image, "mask": hole.astype(np.uint8) * 255})
+        apart = np.abs(got.astype(int) - want).max(-1) > 1
+        kept = bool((got[~hole] == image[~hole]).all())
+        shares[f"{width}x{height}"] = float(apart[hole].mean()) if kept else 1.0
+    return shares
+
+
+class Value:
+    """A tensor of the graph. Python integers beside it are int64, Python floats float32."""
+
+    def __init__(self, graph: Graph, name: str) -> None:
+        self.graph, self.name = graph, name
+
+    def __add__(self, other: Operand) -> Value:
+        return self.graph.op("Add", self, other)
+
+    def __radd__(self, other: Operand) -> Value:
+        return self.graph.op("Add", other, self)
+
+    def __sub__(self, other: Operand) -> Value:
+        return self.graph.op("Sub", self, other)
+
+    def __rsub__(self, other: Operand) -> Value:
+        return self.graph.op("Sub", other, self)
+
+    def __mul__(self, other: Operand) -> Value:
+        return self.graph.op("Mul", self, other)
+
+    def __rmul__(self, other: Operand) -> Value:
+        return self.graph.op("Mul", other, self)
+
+    def __truediv__(self, other: Operand) -> Value:
+        return self.graph.op("Div", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Value:
+        return self.graph.op("Div", other, self)
+
+    def __floordiv__(self, other: Operand) -> Value:
+        """Of integers that are not negative: ONNX cuts towards zero."""
+        return self.graph.op("Div", self, other)
+
+    def __mod__(self, other: Operand) -> Value:
+        return self.graph.op("Mod", self, other)
+
+    def __lt__(self, other: Value | int | float) -> Value:
+        return self.graph.op("Less", self, other)
+
+    def __ge__(self, other: Value | int | float) -> Value:
+        return self.graph.op("GreaterOrEqual", self, other)
+
+    def __gt__(self, other: Value | int | float) -> Value:
+        return self.graph.op("Greater", self, other)
+
+    def __and__(self, other: Operand) -> Value:
+        return self.graph.op("And", self, other)
+
+    def __or__(self, other: Operand) -> Value:
+        return self.graph.op("Or", self, other)
+
+    def __invert__(self) -> Value:
+        return self.graph.op("Not", self)
+
+
+Operand = Value | int | float | np.ndarray
+
+
+class Graph:
+    """Writes nodes one after another, within a loop's body where one is open."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
+        self._numbers = itertools.count()
+
+    def constant(self, value: int | float | np.ndarray) -> Value:
+        array = (
+            value
+            if isinstance(value, np.ndarray)
+            else np.array(value, np.float32 if isinstance(value, float) else np.int64)
+        )
+        key = str(array.dtype), array.shape, array.tobytes()
+        if key not in self.initializers:
+            self.initializers[key] = numpy_helper.from_array(array, f"c{len(self.initializers)}")
+        return Value(self, self.initializers[key].name)
+
+    def name(self, operand: Operand) -> str:
+        return (operand if isinstance(operand, Value) else self.constant(operand)).name
+
+    def op(self, kind: str, *inputs: Operand, name: str | None = None, **attributes: Any) -> Value:
+        """One node of one output."""
+        return self.ops(kind, 1, *inputs, name=name, **attributes)[0]
+
+    def ops(self, kind: str, count: int, *inputs: Operand, name: str | None = None, **attributes: Any) -> list[Value]:
+        outputs = [f"v{next(self._numbers)}" for _ in range(count)]
+        names = [self.name(operand) for operand in inputs]
+        self.nodes.append(helper.make_node(kind, names, outputs, name or f"{kind}_{outputs[0]}", **attributes))
+        return [Value(self, output) for output in outputs]
+
+    def loop(
+        self,
+        count: Operand,
+        body: Callable[..., Sequence[Value]],
+        *state: tuple[Value, int],
+        scan: Sequence[int] = (),
+    ) -> list[Value]:
+        """`body(i, *state)` `count` times, returning the next state and what is collected: the last state, and the
+        collections. `state` are pairs of a value and its type, `scan` the types of what is collected."""
+        with self._body() as nodes:
+            i, going = (Value(self, f"v{next(self._numbers)}") for _ in range(2))
+            given = [Value(self, f"v{next(self._numbers)}") for _ in state]
+            returned = body(self.op("Reshape", i, np.zeros(0, np.int64)), *given)
+            outputs = [self.op("Identity", value) for value in (going, *returned)]
+        kinds = [BOOL, *(kind for _, kind in state)]
+        graph = helper.make_graph(
+            nodes,
+            f"body{next(self._numbers)}",
+            [helper.make_tensor_value_info(i.name, INT, [])]
+            + [helper.make_tensor_value_info(v.name, k, None) for v, k in zip((going, *given), kinds, strict=True)],
+            [helper.make_tensor_value_info(v.name, k, None) for v, k in zip(outputs, [*kinds, *scan], strict=True)],
+        )
+        begin = [value for value, _ in state]
+        return self.ops("Loop", len(returned), count, np.array(True), *begin, body=graph)
+
+    @contextmanager
+    def _body(self) -> Iterator[list[onnx.NodeProto]]:
+        outer, self.nodes = self.nodes, []
+        yield self.nodes
+        self.nodes = outer
+
+    # Operators by the names NumPy has for them.
+
+    def cast(self, value: Operand, kind: int) -> Value:
+        return self.op("Cast", value, to=kind)
+
+    def where(self, condition: Value, yes: Operand, no: Operand) -> Value:
+        return self.op("Where", condition, yes, no)
+
+    def gather(self, data: Operand, indices: Operand, axis: int = 0) -> Value:
+        return self.op("Gather", data, indices, axis=axis)
+
+    def dims(self, *sizes: Operand) -> Value:
+        """A shape, of integers and scalars."""
+        return self.op("Concat", *(self.op("Reshape", size, np.array([1])) for size in sizes), axis=0)
+
+    def reshape(self, value: Value, *sizes: Operand) -> Value:
+        return self.op("Reshape", value, self.dims(*sizes))
+
+    def transpose(self, value: Value, *order: int) -> Value:
+        return self.op("Transpose", value, perm=list(order))
+
+    def sum(self, value: Value, *axes: int) -> Value:
+        return self.op("ReduceSum", value, np.array(axes), keepdims=0)
+
+    def concat(self, *values: Operand, axis: int, name: str | None = None) -> Value:
+        return self.op("Concat", *values, axis=axis, name=name)
+
+    def unsqueeze(self, value: Value, *axes: int) -> Value:
+        return self.op("Unsqueeze", value, np.array(axes))
+
+    def arange(self, count: Operand) -> Value:
+        return self.op("Range", 0, count, 1)
+
+    def nonzero(self, value: Value) -> Value:
+        """Indices of what is not 0 in a vector."""
+        return self.reshape(self.op("NonZero", value), -1)
+
+    def clip(self, value: Value, low: Operand, high: Operand) -> Value:
+        return self.op("Min", self.op("Max", value, low), high)
+
+    def pool(self, value: Value, rows: int, columns: int, *, border: bool) -> Value:
+        """Maxima (h, w) of the surroundings, of as many cells; within the picture alone, or of all that `border`."""
+        pads = [0, 0] if border else [rows // 2, columns // 2]
+        four = self.unsqueeze(value, 0, 1)
+        pooled = self.op("MaxPool", four, kernel_shape=[rows, columns], pads=pads * 2)
+        return self.op("Squeeze", pooled, np.array((0, 1)))
+
+
+def to_pipeline(core: bytes) -> bytes:
+    """The pipeline around a core: inputs `image` (height, width, 3) uint8 RGB and `mask` (height, width) uint8, from
+    128 on to be filled; output `result` like `image`."""
+    try:
+        model = onnx.compose.add_prefix(onnx.load_from_string(core), "core/")
+    except DecodeError as error:
+        raise WeightsError("the core is not an ONNX file; give one written by `rethined export onnx`") from error
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    # By another name than a core has it, so that nobody takes this for one.
+    facts["rethined.pipeline"] = facts.pop("rethined.config", "")
+    config = ModelConfig.from_json(facts["rethined.pipeline"])
+    if not config.search:
+        raise BackendError("the pipeline finds sources by search; this core was made without (ModelConfig.search)")
+    g = Graph()
+    image, mask = Value(g, "image"), Value(g, "mask")
+    result = pipeline(g, model.graph, config, image, mask)
+    g.nodes.append(helper.make_node("Identity", [result.name], ["result"], "result"))
+    shape: list[str | int | None] = ["height", "width", 3]
+    graph = helper.make_graph(
+        g.nodes,
+        "rethined",
+        [
+            helper.make_tensor_value_info("image", BYTE, shape),
+            helper.make_tensor_value_info("mask", BYTE, shape[:2]),
+        ],
+        [helper.make_tensor_value_info("result", BYTE, shape)],
+        [*g.initializers.values(), *model.graph.initializer],
+    )
+    opsets = [helper.make_opsetid("", OPSET)]
+    made = helper.make_model(graph, producer_name="rethined", opset_imports=opsets, ir_version=model.ir_version)
+    facts["rethined.inputs"] = json.dumps(
+        {
+            "image": "(height, width, 3) uint8 RGB",
+            "mask": "(height, width) uint8, 128 and more = hole",
+            "result": "(height, width, 3) uint8; pixels outside the hole are those of image",
+        }
+    )
+    for key in sorted(facts):
+        made.metadata_props.add(key=key, value=facts[key])
+    onnx.checker.check_model(made)
+    return bytes(made.SerializeToString(deterministic=True))
+
+
+def pipeline(g: Graph, core: onnx.GraphProto, config: ModelConfig, image: Value, mask: Value) -> Value:
+    """Left to right as `Engine.__call__`."""
+    bits = g.op("BitShift", mask, np.array(7, np.uint8), direction="RIGHT")
+    # Concat refuses masks of another size, and its name says why.
+    both = g.concat(image, g.unsqueeze(bits, 2), axis=2, name="mask_must_have_the_size_of_image")
+    height, width = (g.gather(g.op("Shape", image), axis) for axis in (0, 1))
+    scale, h, w = plan(g, height, width, config.stride)
+    small, holes, detail = shrink(g, both, scale, h, w, height, width, config.patch_size)
+    for name, value in (("image", small), ("mask", holes), ("detail", detail)):
+        if name == "detail" and not config.detail:
+            continue
+        four = g.unsqueeze(g.transpose(value, 2, 0, 1), 0) if name != "mask" else g.unsqueeze(value, 0, 1)
+        g.nodes.append(helper.make_node("Identity", [four.name], [f"core/{name}"], f"core/{name}"))
+    g.nodes.extend(core.node)
+    # (1, C, rows, columns) -> (rows * columns, C)
+    low, query, key = (
+        g.transpose(g.reshape(Value(g, f"core/{name}"), channels, -1), 1, 0)
+        for name, channels in (("low", 3), ("query", config.key_dim), ("key", config.key_dim))
+    )
+    rows, columns = h // search.CELL, w // search.CELL
+    levels = pyramid(g, small, holes, low, query, key, rows, columns)
+    found: Found | None = None
+    for number in reversed(range(search.LEVELS)):
+        found = search_level(g, levels[number], number, found)
+    assert found is not None
+    finest = levels[0]
+    source = g.where(finest.known, g.arange(rows * columns), g.gather(found.source, found.place))
+    lacking = correction(g, low, source, finest, found.any)
+    return holes_filled(g, image, bits, source, finest, found.any, lacking, scale * search.CELL, width)
+
+
+def plan(g: Graph, height: Value, width: Value, stride: int) -> tuple[Value, Value, Value]:
+    """`rethined.engine.plan`: the first of some scales at which the grid is small enough."""
+    area = height * width
+    root = g.cast(g.op("Sqrt", g.cast(area, DOUBLE)), INT) // LOW_RESOLUTION
+    start = g.op("Max", root + g.cast(root * root * LOW_RESOLUTION**2 < area, INT), 1)
+    scales = g.op("Range", start, start * 2 + 2, 1)  # at twice the first, padding cannot exceed the budget
+    hs, ws = ((side + scales * stride - 1) // (scales * stride) * stride for side in (height, width))
+    fits = (hs * ws < int(1.2 * LOW_RESOLUTION**2) + 1) | g.op("Equal", g.op("Min", hs, ws), stride)
+    first = g.op("ArgMax", g.cast(fits, FLOAT), axis=0, keepdims=0)
+    scale, h, w = (g.gather(values, first) for values in (scales, hs, ws))
+    return scale, h, w
+
+
+def shrink(
+    g: Graph, both: Value, scale: Value, h: Value, w: Value, height: Value, width: Value, patch: int
+) -> tuple[Value, Value, Value]:
+    """`Upscaler.shrink`, strip by strip: image (h, w, 3), holes (h, w), detail (h / patch, w / patch, 6)."""
+    pads = g.dims(0, 0, 0, h * scale - height, w * scale - width, 0)
+    padded = g.op("Pad", both, pads, np.array(1, np.uint8))  # beyond the border all is hole
+    half, at = scale // 2, g.arange(scale)
+    signs = g.cast(at < half, FLOAT) - g.cast(at >= scale - half, FLOAT)
+    halves = g.concat(g.unsqueeze(g.cast(at >= 0, FLOAT), 0), g.unsqueeze(signs, 0), axis=0)  # (2, scale)
+    one, pixels = g.constant(np.array(1.0)), g.cast(scale * scale * 255, DOUBLE)
+    gain = g.cast(one / pixels, FLOAT)
+    share = gain * g.cast(scale, FLOAT) / g.cast(g.op("Max", half * 2, 1), FLOAT)
+
+    def strip(i: Value) -> tuple[Value, Value, Value]:
+        begin = g.reshape(i * scale * STRIP, 1)
+        lines = g.op("Slice", padded, begin, begin + g.reshape(scale * STRIP, 1), np.array([0]))
+        lines = g.cast(g.reshape(lines, STRIP, scale, -1), FLOAT)
+        rows = g.reshape(g.op("MatMul", halves, lines), STRIP, 2, w, scale, 4)
+        whole, vertical = (g.gather(rows, k, axis=1) for k in (0, 1))  # (STRIP, w, scale, 4)
+        sums, down = g.sum(whole, 2), g.sum(vertical, 2)
+        across = g.sum(whole * g.unsqueeze(signs, 1), 2)
+        colours = np.arange(3)
+        hole = g.cast(g.gather(sums, 3, axis=2) > 0.0, FLOAT)
+        known = g.unsqueeze(1.0 - hole, 2)
+        differences = g.concat(g.gather(across, colours, axis=2), g.gather(down, colours, axis=2), axis=2)
+        differences = differences * share * known
+        blocks = g.reshape(differences * differences, STRIP // patch, patch, w // patch, patch, 6)
+        return g.gather(sums, colours, axis=2) * gain * known, hole, g.sum(blocks, 1, 3)
+
+    small, holes, energy = g.loop(h // STRIP, strip, scan=(FLOAT, FLOAT, FLOAT))
+    detail = g.op("Sqrt", g.reshape(energy, h // patch, w // patch, 6) / float(patch**2))
+    return g.reshape(small, h, w, 3), g.reshape(holes, h, w), detail
+
+
+class Level:
+    """The picture at one size; vectors are of all cells in reading order."""
+
+    def __init__(self, g: Graph, h: Value, w: Value, values: Value, known: Value, query: Value, key: Value) -> None:
+        self.h, self.w, self.count = h, w, h * w
+        self.values = values
+        """(h * w, CHANNELS) float, integers."""
+        self.known_map = known
+        """(h, w) float."""
+        self.known = g.reshape(known, -1) > 0.0
+        self.query, self.key = query, key
+        """(rows, key_dim) float, integers; of which cell row `patch` tells."""
+        self.patch = g.arange(self.count)
+        self.depth = g.reshape(depths(g, known), -1)
+
+
+class Found:
+    """Sources of a level's targets: what `rethined.search.search` returns."""
+
+    def __init__(self, any_: Value, place: Value, source: Value) -> None:
+        self.any = any_
+        """Whether there was anything to copy from; if not, sources are 0."""
+        self.place = place
+        """(h * w,): position in `source`, -1 of cells that are no targets."""
+        self.source = source
+        """(targets + 1,): the last is 0, which is what -1 finds."""
+
+
+def pyramid(
+    g: Graph, small: Value, holes: Value, low: Value, query: Value, key: Value, rows: Value, columns: Value
+) -> list[Level]:
+    """`rethined.search.pyramid`; `low`, `query`, `key` are (cells or patches, channels)."""
+    described, known = describe(g, small, holes, rows, columns)
+    bits = g.reshape(known, -1, 1) > 0.0
+    guess = g.op("Floor", g.clip(low, 0.0, 1.0) * float(search.WHITE) + 0.5)
+    texture = from_ancestors(g, g.gather(described, np.array((3, 4)), axis=1), known, rows, columns)
+    values = g.where(bits, described, g.concat(guess, texture, axis=1))
+    q, k = (g.op("Round", vectors * float(search.UNIT)) for vectors in (query, key))
+    levels = [Level(g, rows, columns, values, known, q, k)]
+    at = levels[0].patch
+    levels[0].patch = (at // columns) // 2 * (columns // 2) + at % columns // 2
+    for number in range(1, search.LEVELS):
+        if number > 1:
+            q, k = (means(g, vectors, rows, columns) for vectors in (q, k))
+        values = means(g, values, rows, columns)
+        known = g.cast(g.sum(g.reshape(known, rows // 2, 2, columns // 2, 2), 1, 3) > 3.5, FLOAT)
+        rows, columns = rows // 2, columns // 2
+        levels.append(Level(g, rows, columns, values, known, q, k))
+    return levels
+
+
+def means(g: Graph, values: Value, rows: Value, columns: Value) -> Value:
+    """Rounded means of 2 x 2 cells of `values` (rows * columns, C)."""
+    blocks = g.reshape(values, rows // 2, 2, columns // 2, 2, -1)
+    total = g.sum(blocks, 1, 3)
+    return g.op("Floor", (g.reshape(total, rows * columns // 4, -1) + 2.0) * 0.25)
+
+
+def describe(g: Graph, small: Value, holes: Value, rows: Value, columns: Value) -> tuple[Value, Value]:
+    """`rethined.search._describe`: (cells, CHANNELS), and (rows, columns), 1.0 = known."""
+    side = search.CELL
+    blocks = g.transpose(g.reshape(small, rows, side, columns, side, 3), 1, 3, 0, 2, 4)
+    pixels = g.ops("Split", side**2, g.reshape(blocks, side**2, -1, 3), axis=0, num_outputs=side**2)
+    pixels = [g.reshape(pixel, -1, 3) for pixel in pixels]  # [side * y + x], (cells, 3)
+    greys = []
+    for pixel in pixels:
+        r, green, b = (g.gather(pixel, c, axis=1) for c in range(3))
+        greys.append(r + green + b)
+
+    def added(terms: Sequence[Value]) -> Value:
+        """One by one: float sums depend on their order."""
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return total
+
+    def differences(step: int, y_end: int, x_end: int) -> Value:
+        pairs = [(side * y + x, side * y + x + step) for y in range(y_end) for x in range(x_end)]
+        return added([g.op("Abs", greys[a] - greys[b]) for a, b in pairs])
+
+    def rounded(sums: Value, unit: float) -> Value:
+        return g.op("Floor", sums * unit + 0.5)
+
+    white, count = search.WHITE, 3 * side * (side - 1)
+    textures = [differences(1, side, side - 1), differences(side, side - 1, side)]
+    parts = [rounded(added(pixels), white / side**2)] + [
+        g.unsqueeze(g.op("Min", rounded(texture, white * search.TEXTURE / count), float(white)), 1)
+        for texture in textures
+    ]
+    hole = g.op("MaxPool", g.unsqueeze(holes, 0, 1), kernel_shape=[side, side], strides=[side, side])
+    known = 1.0 - g.reshape(hole, rows, columns)
+    return g.concat(*parts, axis=1) * g.reshape(known, -1, 1), known
+
+
+def from_ancestors(g: Graph, values: Value, known: Value, rows: Value, columns: Value) -> Value:
+    """`rethined.search.from_ancestors`, (rows * columns, C)."""
+    count = g.reshape(known, rows, columns, 1)
+    sums = g.concat(g.reshape(values, rows, columns, -1) * count, count, axis=2)
+    pyramid, h, w = [sums], rows, columns
+    for _ in range(ANCESTORS):
+        sums = g.op("Pad", sums, g.dims(0, 0, 0, h % 2, w % 2, 0))
+        h, w = (h + 1) // 2, (w + 1) // 2
+        sums = g.sum(g.reshape(sums, h, 2, w, 2, -1), 1, 3)
+        pyramid.append(sums)
+    channels = np.arange(2)
+    filled: Value | None = None
+    for number in reversed(range(ANCESTORS + 1)):
+        y, x = (g.arange(side) // 2**number for side in (rows, columns))
+        here = g.gather(g.gather(pyramid[number], y), x, axis=1)
+        total, some = g.gather(here, channels, axis=2), g.gather(here, np.array([2]), axis=2)
+        mean = g.op("Floor", (total * 2.0 + some) / (g.op("Max", some, 1.0) * 2.0))
+        filled = mean if filled is None else g.where(some > 0.0, mean, filled)
+    assert filled is not None
+    return g.reshape(filled, rows * columns, -1)
+
+
+def depths(g: Graph, known: Value) -> Value:
+    """City-block distance to the nearest known cell (h, w) float; as far as it matters."""
+    deepest = max(*search.INHERITED, len(search.WEIGHTS), 4)
+    reached, depth = known, 1.0 - known
+    for _ in range(deepest - 1):
+        reached = g.op("Max", g.pool(reached, 3, 1, border=False), g.pool(reached, 1, 3, border=False))
+        depth = depth + (1.0 - reached)
+    return depth
+
+
+def pseudo_random(cell: Value, number: Operand) -> tuple[Value, Value]:
+    """`rethined.search.pseudo_random`"""
+    x = (cell * 7919 + (number * 104729 + 12345)) % 65521
+    return x * 17364 % 65521, x * 31337 % 65521
+
+
+def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Found:
+    """`rethined.search.search`; where nothing is known well enough it finds zeros, and says so."""
+    h, w, reach = level.h, level.w, search.REACH
+    side = 2 * reach + 1
+    hole_map = 1.0 - level.known_map
+    border = g.op("Pad", hole_map, np.full(4, reach), 1.0)
+    valid_bits = 1.0 - g.reshape(g.pool(border, side, side, border=True), -1)
+    valid = valid_bits > 0.0
+    choices = g.nonzero(valid_bits)
+    count = g.gather(g.op("Shape", choices), 0)
+    near = g.reshape(g.pool(hole_map, 3, 3, border=False), -1)
+    targets = g.nonzero(near)
+    total = g.gather(g.op("Shape", targets), 0)
+    place = g.where(near > 0.0, g.op("CumSum", g.cast(near, INT), 0) - 1, -1)
+    y0, x0 = targets // w, targets % w
+    first, _ = pseudo_random(targets, 64 * 64 + number)
+    source = g.gather(g.concat(choices, np.array([0]), axis=0), first * count // 65521)
+    any_ = count > 0
+    radius = g.op("Max", h, w)
+    hole = g.nonzero(g.reshape(hole_map, -1))
+    if above is not None:
+        radius = radius // g.where(above.any, 4, 1)
+        deep = (level.depth >= float(search.INHERITED[number])) & above.any
+        source = inherited(g, level, above, valid, deep, targets, source)
+
+    # Surroundings as rows of a table: indices into the picture with a border, and what must be added for each.
+    steps = np.arange(-reach, reach + 1)
+    dy, dx = (steps.repeat(side), np.tile(steps, side))
+    cells = g.arange(level.count)
+    wide = w + 2 * reach
+    around = g.unsqueeze((cells // w + reach) * wide + cells % w + reach, 1) + (g.constant(dy) * wide + dx)
+    offsets = g.constant(dy) * w + dx
+    pads = np.array((reach, reach, 0, reach, reach, 0))
+
+    def table(values: Value) -> Value:
+        """(h * w, side * side * CHANNELS)"""
+        padded = g.reshape(g.op("Pad", g.reshape(values, h, w, search.CHANNELS), pads), -1, search.CHANNELS)
+        return g.reshape(g.gather(padded, around), -1, side**2 * search.CHANNELS)
+
+    counts = g.gather(
+        np.array(search.WEIGHTS, np.float32),
+        g.cast(g.op("Min", level.depth, float(len(search.WEIGHTS) - 1)), INT),
+    )
+    counts = g.op("Pad", g.reshape(counts, h, w), np.full(4, reach))
+    weight = g.gather(g.reshape(counts, -1), g.gather(around, targets))  # (N, side * side)
+    affinity = g.op("Floor", (g.sum(weight, 1) * float(search.AFFINITY) + 8.0) * (1 / 16))
+    affinity = affinity + float(search.LEAST_AFFINITY)
+    spread = np.kron(np.eye(side**2, dtype=np.float32), np.ones((1, search.CHANNELS), np.float32))
+    share = g.op("MatMul", weight, spread)  # (N, side * side * CHANNELS)
+    asked = g.gather(level.query, g.gather(level.patch, targets))  # (N, D)
+
+    def price(rows: Value, mine: Value, offers: Value, owners: Value | None = None) -> Value:
+        """(P,) of `offers` (P,), cells, to the targets at `owners` (P,) of the list; by default to all in turn."""
+        own, counted, asking, worth = (
+            value if owners is None else g.gather(value, owners) for value in (mine, share, asked, affinity)
+        )
+        difference = g.gather(rows, offers) - own
+        product = g.sum(g.gather(level.key, g.gather(level.patch, offers)) * asking, 1)
+        return g.sum(difference * difference * counted, 1) + worth * (float(search.UNIT**2) - product)
+
+    def inside(y: Value, x: Value) -> Value:
+        return (y >= 0) & (y < h) & (x >= 0) & (x < w)
+
+    neighbours = np.array([(n // 3 - 1, n % 3 - 1) for n in range(9) if n != 4])
+
+    def improve(
+        rows: Value, mine: Value, jump: Value, counter: Value, source: Value, cost: Value
+    ) -> tuple[Value, Value]:
+        """`rethined.search._improve`: neighbours' sources at once, then guesses one by one."""
+        by, bx = g.constant(neighbours[:, 0]) * jump, g.constant(neighbours[:, 1]) * jump
+        y, x = g.unsqueeze(y0, 1) + by, g.unsqueeze(x0, 1) + bx  # (N, 8)
+        exists = inside(y, x)
+        there = g.where(exists, g.gather(place, g.where(exists, y * w + x, 0)), -1)
+        taken = g.gather(source, g.op("Max", there, 0))
+        sy, sx = taken // w - by, taken % w - bx
+        own = g.unsqueeze(source, 1)
+        offers = g.reshape(allowed(own, sy, sx, there >= 0), -1)
+        # Most propose what one has already: only others are priced.
+        other = g.nonzero(g.reshape(g.cast(~g.op("Equal", g.reshape(offers, -1, 8), own), INT), -1))
+        prices = price(rows, mine, g.gather(offers, other), other // 8)
+        dear = g.op(
+            "ConstantOfShape", g.op("Shape", offers), value=numpy_helper.from_array(np.array([3e38], np.float32))
+        )
+        prices = g.reshape(g.op("ScatterElements", dear, other, prices), -1, 8)
+        first = g.op("ArgMin", prices, axis=1, keepdims=1)
+        least, best = (
+            g.reshape(g.op("GatherElements", values, first, axis=1), -1)
+            for values in (prices, g.reshape(offers, -1, 8))
+        )
+        better = least < cost
+        best, least = g.where(better, best, source), g.where(better, least, cost)
+
+        def guess(i: Value, best: Value, least: Value, reach: Value) -> tuple[Value, Value, Value]:
+            a, b = pseudo_random(targets, counter * 16 + i)
+            span = reach * 2 + 1
+            sy, sx = best // w + a % span - reach, best % w + b % span - reach
+            other = allowed(best, sy, sx, None)
+            cost = price(rows, mine, other)
+            better = cost < least
+            return g.where(better, other, best), g.where(better, cost, least), g.op("Max", reach // 2, 1)
+
+        best, least, _ = g.loop(search.GUESSES[number], guess, (best, INT), (least, FLOAT), (radius, INT))
+        return best, least
+
+    def allowed(otherwise: Value, sy: Value, sx: Value, also: Value | None) -> Value:
+        """Cells at `sy`, `sx`; where one is none, or its surroundings are not known, `otherwise`."""
+        good = inside(sy, sx) if also is None else inside(sy, sx) & also
+        offer = g.where(good, sy * w + sx, 0)
+        return g.where(good & g.gather(valid, offer), offer, otherwise)
+
+    powers = 2 ** np.arange(16, -1, -1)
+
+    def draw(values: Value, source: Value, cost: Value, some: Value) -> Value:
+        """`rethined.search._vote` of the cells `some`."""
+        price = g.cast(cost, INT)
+        mean = g.op("Max", g.sum(price, 0) // g.op("Max", total, 1), 1)
+        votes = g.gather(powers, g.op("Min", price * search.DECISION // mean, 16))
+        padded = g.op("Pad", g.reshape(place, h, w), np.full(4, reach), -1)
+        n = g.gather(g.reshape(padded, -1), g.gather(around, some))  # (R, side * side)
+        there = n >= 0
+        n = g.op("Max", n, 0)
+        vote = g.unsqueeze(g.where(there, g.gather(votes, n), 0), 2)
+        copied = g.clip(g.gather(source, n) - offsets, 0, level.count - 1)
+        sums = g.sum(g.cast(g.gather(values, copied), INT) * vote, 1)  # (R, CHANNELS)
+        all_ = g.sum(vote, 1)
+        drawn = (sums * 2 + all_) // (all_ * 2)
+        return g.op("ScatterND", values, g.unsqueeze(some, 1), g.cast(drawn, FLOAT))
+
+    values = level.values
+    for turn in range(-1 if above is not None else 0, search.ROUNDS):
+        rows = table(values)
+        mine = g.gather(rows, targets)
+        cost = price(rows, mine, source)
+        if turn < 0:
+            deep_cells = g.nonzero(g.cast(deep, FLOAT) * g.reshape(hole_map, -1))
+            values = draw(values, source, cost, deep_cells)
+            continue
+        jumps = np.array(search.JUMPS[turn])
+        counter = (number * 8 + turn) * 8
+
+        def step(i: Value, source: Value, cost: Value) -> tuple[Value, Value]:
+            return improve(rows, mine, g.gather(jumps, i), i + counter, source, cost)  # noqa: B023
+
+        source, cost = g.loop(len(jumps), step, (source, INT), (cost, FLOAT))
+        if turn < search.ROUNDS - 1:
+            values = draw(values, source, cost, hole)
+    return Found(any_, place, g.concat(source, np.array([0]), axis=0))
+
+
+def inherited(
+    g: Graph, level: Level, above: Found, valid: Value, deep: Value, targets: Value, otherwise: Value
+) -> Value:
+    """`rethined.search.inherited`; `deep` (h * w,)."""
+    h, w = level.h, level.w
+    y, x = targets // w, targets % w
+    there = g.gather(above.place, y // 2 * (w // 2) + x // 2)
+    taken = g.gather(above.source, there)
+    sy, sx = taken // (w // 2) * 2 + y % 2, taken % (w // 2) * 2 + x % 2
+    result, open_ = otherwise, g.gather(deep, targets) & (there >= 0)
+    for dy, dx in search.NEARBY:
+        ny, nx = sy + dy, sx + dx
+        good = open_ & (ny >= 0) & (ny < h) & (nx >= 0) & (nx < w)
+        offer = g.where(good, ny * w + nx, 0)
+        good = good & g.gather(valid, offer)
+        result, open_ = g.where(good, offer, result), open_ & ~good
+    return result
+
+
+def correction(g: Graph, low: Value, source: Value, level: Level, any_: Value) -> Value:
+    """`rethined.search.correction`, (h * w, 3); the low band itself where there is nothing to copy."""
+    h, w, count = level.h, level.w, level.count
+    cells = g.arange(count)
+    y, x = cells // w, cells % w
+    trust = g.clip((4.0 - level.depth) / 2.5, 0.0, 1.0)
+    share = 4.0 * (trust * trust) + float(search.TRUST)
+    wanted = g.unsqueeze(share, 1) * low
+    for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
+        inside = (y + dy >= 0) & (y + dy < h) & (x + dx >= 0) & (x + dx < w)
+        step = w * dy + dx
+        beside = g.where(inside, cells + step, cells)
+        other = g.gather(source, beside)
+
+        def colours(cell: Value) -> Value:
+            return g.gather(low, g.clip(cell, 0, count - 1))
+
+        here, there = colours(source) - colours(source + step), colours(other - step) - colours(other)
+        known = g.unsqueeze(g.gather(level.known, beside), 1)
+        exists = g.cast(inside, FLOAT)
+        wanted = wanted + g.where(known, here, (here + there) * 0.5) * g.unsqueeze(exists, 1)
+        share = share + exists
+    planes = [g.reshape(g.transpose(values, 1, 0), 3, 1, h, w) for values in (low, wanted)]
+    share = g.reshape(share, 1, 1, h, w)
+    odd = (y + x) % 2
+    hole = ~level.known
+    turns = [
+        g.reshape(g.cast(g.op("Equal", odd, parity) & hole, FLOAT) * float(search.RELAXATION), 1, 1, h, w)
+        for parity in (0, 1)
+    ]
+    cross = np.array(((0, 1, 0), (1, 0, 1), (0, 1, 0)), np.float32)[None, None]
+
+    def sweep(i: Value, joined: Value) -> tuple[Value]:
+        for turn in turns:
+            total = g.op("Conv", joined, cross, pads=[1, 1, 1, 1]) + planes[1]
+            joined = joined + turn * (total / share - joined)
+        return (joined,)
+
+    (joined,) = g.loop(search.SWEEPS, sweep, (planes[0], FLOAT))
+    joined = g.transpose(g.reshape(joined, 3, -1), 1, 0)
+    lacking = g.where(g.unsqueeze(hole, 1), joined - g.gather(low, source), 0.0)
+    return g.where(any_, lacking, low)
+
+
+def holes_filled(
+    g: Graph,
+    image: Value,
+    bits: Value,
+    source: Value,
+    level: Level,
+    any_: Value,
+    lacking: Value,
+    side: Value,
+    width: Value,
+) -> Value:
+    """`Upscaler.fill`: `image` with its hole pixels, a chunk at a time, replaced."""
+    h, w = level.h, level.w
+    cells = g.unsqueeze(g.arange(level.count), 1)
+    # What each quarter of a cell hears: itself, the neighbour beside, the one above or below, and both.
+    quarters = [(v, u) for v in (-1, 1) for u in (-1, 1)]
+    dy = np.array([v * e for v, _ in quarters for e in (0, 0, 1, 1)])
+    dx = np.array([u * e for _, u in quarters for e in (0, 1, 0, 1)])
+
+    def inside(y: Value, x: Value) -> Value:
+        return (y >= 0) & (y < h) & (x >= 0) & (x < w)
+
+    y, x = cells // w + dy, cells % w + dx  # (h * w, 16)
+    there = inside(y, x)
+    n = g.where(there, y * w + x, 0)
+    taken = g.gather(source, n)
+    sy, sx = taken // w - dy, taken % w - dx
+    there = there & ~g.gather(level.known, n) & inside(sy, sx) & any_
+    there = there & g.gather(level.known, g.where(there, sy * w + sx, 0))
+    origin = g.reshape(g.where(there, (sy * width + sx) * side, 0), -1, 4)
+    heard = g.reshape(g.cast(there, FLOAT), -1, 4)
+
+    where = g.op("NonZero", bits)  # (2, P)
+    count = g.gather(g.op("Shape", where), 1)
+    chunks = count // CHUNK + 1
+    padded = g.op("Pad", where, g.dims(0, 0, 0, chunks * CHUNK - count))
+    flat = g.reshape(image, -1, 3)
+    half, per_pixel = side // 2, 1.0 / g.cast(side, FLOAT)
+    ramp = g.op("Sin", (g.cast(g.arange(side) + half, FLOAT) + 0.5) * float(np.pi / 2) * per_pixel)
+    ramp = ramp * ramp  # how much a cell's own copy counts; the rest is its neighbour's
+
+    def axis(at: Value, cells: Value) -> tuple[Value, Value, Value, Value, tuple[Value, ...]]:
+        """Along one axis: the cell (B,), the pixel in it, whether that is in the second half, how much own and
+        neighbour are heard (B, 2), and the two cells between which `lacking` is interpolated, with the second's
+        share (B, 1)."""
+        cell = at // side
+        v = at - cell * side
+        own = g.unsqueeze(g.gather(ramp, v), 1)
+        position = (g.cast(at, FLOAT) + 0.5) * per_pixel - 0.5
+        before = g.op("Floor", position)
+        index = g.cast(before, INT)
+        taps = g.op("Max", index, 0), g.op("Min", index + 1, cells - 1), g.unsqueeze(position - before, 1)
+        return cell, v, g.cast(v >= half, INT), g.concat(own, 1.0 - own, axis=1), taps
+
+    def chunk(i: Value) -> tuple[Value]:
+        begin = g.reshape(i * CHUNK, 1)
+        part = g.op("Slice", padded, begin, begin + CHUNK, np.array([1]))
+        cy, v, lower, vertical, (top, bottom, fy) = axis(g.gather(part, 0), h)
+        cx, u, right, horizontal, (west, east, fx) = axis(g.gather(part, 1), w)
+        quarter = ((cy * w + cx) * 2 + lower) * 2 + right
+        both = g.reshape(g.unsqueeze(vertical, 2) * g.unsqueeze(horizontal, 1), -1, 4)
+        share = g.unsqueeze(g.gather(heard, quarter) * both, 1)  # (B, 1, 4)
+        pixel = g.gather(origin, quarter) + g.unsqueeze(v * width + u, 1)
+        total = g.op("MatMul", share, g.cast(g.gather(flat, pixel), FLOAT))
+        copied = g.reshape(total, -1, 3) / g.op("Max", g.sum(share, 2), 1e-4)
+
+        def column(x: Value) -> Value:
+            return g.gather(lacking, top * w + x) * (1.0 - fy) + g.gather(lacking, bottom * w + x) * fy
+
+        values = copied + (column(west) * (1.0 - fx) + column(east) * fx) * 255.0
+        return (g.cast(g.clip(values, 0.0, 255.0) + 0.5, BYTE),)
+
+    (colours,) = g.loop(chunks, chunk, scan=(BYTE,))
+    updates = g.op("Slice", g.reshape(colours, -1, 3), np.array([0]), g.reshape(count, 1), np.array([0]))
+    return g.op("ScatterND", image, g.transpose(where, 1, 0), updates)

@@ -1,0 +1,323 @@
+"""Programs that do not import rethined against the engine: the runners in examples/runners, and the ONNX pipeline."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from rethined.engine import Engine
+from rethined.errors import BackendError, RethinedWarning, WeightsError
+from rethined.masks import free_form
+
+ROOT = Path(__file__).parent.parent
+RUNNERS = ROOT / "examples" / "runners"
+CORE = ROOT / "src" / "rethined" / "assets" / "rethined.onnx"
+PIECES = {  # name: photo, height, width, hole
+    "512": ("stones", 512, 512, 0.3),
+    "1024x768": ("city", 768, 1024, 0.15),
+    "2048": ("piazza", 2048, 2048, 0.2),
+    "odd": ("city", 701, 333, 0.4),
+    "nothing known": ("stones", 40, 37, 1.0),
+}
+
+
+class Case(NamedTuple):
+    image: Any
+    hole: Any
+    want: Any
+    photo: Path
+    """The image as PPM."""
+    mask: Path
+    """The hole as PGM."""
+
+    def check(self, got: Any) -> None:
+        """To one grey level in 99.9 % of hole pixels; known ones bit by bit."""
+        np.testing.assert_array_equal(got[~self.hole], self.image[~self.hole])
+        apart = np.abs(got.astype(int) - self.want).max(-1)[self.hole]
+        assert (apart > 1).mean() <= 1e-3
+
+
+def write(path: Path, pixels: Any) -> Path:
+    kind = 6 if pixels.ndim == 3 else 5
+    path.write_bytes(b"P%d\n%d %d\n255\n" % (kind, pixels.shape[1], pixels.shape[0]) + pixels.tobytes())
+    return path
+
+
+def read(path: Path, like: Any) -> Any:
+    return np.frombuffer(path.read_bytes()[-like.size :], np.uint8).reshape(like.shape)
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
+    folder, engine, made = tmp_path_factory.mktemp("cases"), Engine(), {}
+    for seed, (name, (photo, height, width, coverage)) in enumerate(PIECES.items()):
+        with Image.open(ROOT / "examples" / "photos" / f"{photo}.jpg") as file:
+            image = cv2.resize(np.asarray(file.convert("RGB")), (width, height), interpolation=cv2.INTER_AREA)
+        hole = np.ones((height, width), np.bool_)
+        if coverage < 1:
+            rng = np.random.default_rng(seed)
+            hole = free_form(height, width, rng, coverage=(coverage - 0.05, coverage + 0.05))
+            want = engine(image, hole)
+        else:
+            with pytest.warns(RethinedWarning, match="smooth guess"):
+                want = engine(image, hole)
+        files = write(folder / f"{seed}.ppm", image), write(folder / f"{seed}.pgm", hole.astype(np.uint8) * 255)
+        made[name] = Case(image, hole, want, *files)
+    return made
+
+
+def run(*command: object) -> str:
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def need(*programs: str) -> None:
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_python(cases: dict[str, Case], name: str, tmp_path: Path) -> None:
+    case, out = cases[name], tmp_path / "out.ppm"
+    run(sys.executable, "-I", RUNNERS / "python" / "inpaint.py", CORE, case.photo, case.mask, out)
+    case.check(read(out, case.image))
+
+
+def test_python_needs_numpy_and_onnxruntime_alone() -> None:
+    tree = ast.parse((RUNNERS / "python" / "inpaint.py").read_text())
+    names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    assert {name for name in names if name not in sys.stdlib_module_names} == {"numpy", "onnxruntime"}
+
+
+@pytest.fixture(scope="module")
+def typescript() -> Path:
+    """The folder of the TypeScript runner, compiled."""
+    need("node")
+    folder = RUNNERS / "typescript"
+    for package in ("typescript", "onnxruntime-node", "onnxruntime-web"):
+        if not (folder / "node_modules" / package).is_dir():
+            pytest.skip(f"{package} is not installed; run: npm ci --ignore-scripts, in {folder.relative_to(ROOT)}")
+    run("node", folder / "node_modules" / "typescript" / "bin" / "tsc", "--project", folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_node(typescript: Path, cases: dict[str, Case], name: str, tmp_path: Path) -> None:
+    case, out = cases[name], tmp_path / "out.ppm"
+    run("node", typescript / "dist" / "node.js", CORE, case.photo, case.mask, out)
+    case.check(read(out, case.image))
+
+
+@pytest.fixture(scope="module")
+def page(typescript: Path, pipeline: Path) -> Iterator[Any]:
+    """The demo page in Chromium; the runner's core at rethined.onnx, the pipeline at dist/pipeline.onnx."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    need("chromium")
+    shutil.copy(pipeline, typescript / "dist" / "pipeline.onnx")
+    server = ["node", str(typescript / "dist" / "serve.js"), str(CORE), "0"]
+    with subprocess.Popen(server, stdout=subprocess.PIPE, text=True) as process, playwright.sync_playwright() as play:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        flags = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        flags += "--disable-component-update --disable-sync"
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=flags.split())
+        page = browser.new_page(viewport={"width": 900, "height": 900})
+        page.set_default_timeout(120_000)
+        page.goto(address)
+        said(page, "Ready")
+        yield page
+        browser.close()
+        process.terminate()
+
+
+def said(page: Any, begin: str) -> str:
+    page.wait_for_function(f"document.getElementById('said').value.startsWith('{begin}')")
+    return str(page.evaluate("document.getElementById('said').value"))
+
+
+IN_PAGE = """async ([image, mask, width, height, pipeline]) => {
+  const ort = await import("onnxruntime-web/wasm");
+  const { inpaint, onnxCore } = await import("./dist/rethined.js");
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const session = await ort.InferenceSession.create(pipeline ? "dist/pipeline.onnx" : "rethined.onnx");
+  let result;
+  if (pipeline) {
+    const feeds = {
+      image: new ort.Tensor("uint8", bytes(image), [height, width, 3]),
+      mask: new ort.Tensor("uint8", bytes(mask), [height, width]),
+    };
+    result = (await session.run(feeds)).result.data;
+  } else {
+    result = await inpaint(onnxCore(ort.Tensor, session), { data: bytes(image), width, height }, bytes(mask));
+  }
+  let text = "";
+  for (let i = 0; i < result.length; i += 8192) text += String.fromCharCode(...result.subarray(i, i + 8192));
+  return btoa(text);
+}"""
+
+
+@pytest.mark.parametrize(("name", "whole"), [("512", False), ("odd", False), ("odd", True)])
+def test_browser(page: Any, cases: dict[str, Case], name: str, whole: bool) -> None:
+    case = cases[name]
+    height, width = case.hole.shape
+    image, mask = (base64.b64encode(a.tobytes()).decode() for a in (case.image, case.hole.astype(np.uint8) * 255))
+    got = base64.b64decode(page.evaluate(IN_PAGE, [image, mask, width, height, whole]))
+    case.check(np.frombuffer(got, np.uint8).reshape(case.image.shape))
+
+
+def test_demo_page(page: Any, cases: dict[str, Case], tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    Image.fromarray(cases["1024x768"].image).save(photo)
+    page.set_input_files("#file", photo)
+    said(page, "1024 x 768")
+    hole = page.locator("#hole").bounding_box()
+    page.mouse.move(hole["x"] + 200, hole["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(hole["x"] + 400, hole["y"] + 300, steps=10)
+    page.mouse.up()
+    page.click("#fill")
+    assert said(page, "Filled in ").endswith(" ms")
+    png = base64.b64decode(page.evaluate("document.getElementById('photo').toDataURL().split(',')[1]"))
+    shown = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB)
+    changed = (shown != cases["1024x768"].image).any(-1)
+    assert 0 < changed.mean() < 0.1  # what was painted, nothing else
+    assert not changed[:100].any()
+
+
+@pytest.fixture(scope="module")
+def cpp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C++ runner, built."""
+    need("cmake", "g++")
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    find = "from openvino.utils import get_cmake_path; print(get_cmake_path())"
+    found = run(sys.executable, "-c", find).strip()
+    build = tmp_path_factory.mktemp("build")
+    run("cmake", "-S", RUNNERS / "cpp", "-B", build, "-DCMAKE_BUILD_TYPE=Release", f"-DOpenVINO_DIR={found}")
+    run("cmake", "--build", build)
+    return build / "rethined"
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_cpp(cpp: Path, cases: dict[str, Case], name: str, tmp_path: Path) -> None:
+    case, out = cases[name], tmp_path / "out.ppm"
+    run(cpp, CORE, case.photo, case.mask, out)
+    case.check(read(out, case.image))
+
+
+def test_cpp_says_what_it_was_not_given(cpp: Path, cases: dict[str, Case], tmp_path: Path) -> None:
+    out = tmp_path / "out.ppm"
+    wrong = [cpp, CORE, cases["512"].photo, cases["odd"].mask, out]
+    done = subprocess.run([*map(str, wrong)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "mask and photo differ in width\n"
+    assert not out.exists()
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    from rethined.export.pipeline import export_pipeline
+
+    path = tmp_path_factory.mktemp("pipeline") / "pipeline.onnx"
+    assert max(export_pipeline(CORE.read_bytes(), path).values()) <= 1e-3
+    return path
+
+
+@pytest.fixture(scope="module")
+def session(pipeline: Path) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # errors are what is tested
+    return ort.InferenceSession(str(pipeline), options, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_pipeline(session: Any, cases: dict[str, Case], name: str) -> None:
+    case = cases[name]
+    (got,) = session.run(None, {"image": case.image, "mask": case.hole.astype(np.uint8) * 255})
+    case.check(got)
+
+
+@pytest.mark.filterwarnings("ignore::rethined.errors.RethinedWarning")  # of the least, nothing is known
+@pytest.mark.parametrize("size", [(1, 1), (3, 2000), (64, 64), (700, 40)])
+@pytest.mark.parametrize("hole", [0.0, 0.5])
+def test_pipeline_of_any_shape(session: Any, size: tuple[int, int], hole: float) -> None:
+    rng = np.random.default_rng(1)
+    image, mask = rng.integers(0, 256, (*size, 3), np.uint8), np.zeros(size, np.bool_)
+    mask[:, : round(size[1] * hole)] = True
+    (got,) = session.run(None, {"image": image, "mask": mask.astype(np.uint8) * 128})
+    assert np.abs(got.astype(int) - Engine()(image, mask)).max() <= 1
+    np.testing.assert_array_equal(got[~mask], image[~mask])
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "message"),
+    [
+        (np.zeros((64, 48, 3), np.uint8), np.zeros((48, 64), np.uint8), "mask_must_have_the_size_of_image"),
+        (np.zeros((64, 48, 3), np.uint8), np.zeros((1, 1), np.uint8), "mask_must_have_the_size_of_image"),
+        (np.zeros((64, 48, 3), np.float32), np.zeros((64, 48), np.uint8), r"expected: \(tensor\(uint8\)\)"),
+        (np.zeros((64, 48, 3), np.uint8), np.zeros((64, 48), np.bool_), r"expected: \(tensor\(uint8\)\)"),
+        (np.zeros((64, 48, 4), np.uint8), np.zeros((64, 48), np.uint8), "Got: 4 Expected: 3"),
+        (np.zeros((1, 3, 64, 48), np.uint8), np.zeros((64, 48), np.uint8), "Got: 4 Expected: 3"),
+    ],
+)
+def test_pipeline_refuses(session: Any, image: Any, mask: Any, message: str) -> None:
+    with pytest.raises(Exception, match=message) as caught:
+        session.run(None, {"image": image, "mask": mask})
+    assert type(caught.value).__module__.startswith("onnxruntime")
+
+
+def test_pipeline_has_standard_operators_alone(pipeline: Path) -> None:
+    import onnx
+
+    def nodes(graph: Any) -> Iterator[Any]:
+        for node in graph.node:
+            yield node
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.GRAPH:
+                    yield from nodes(attribute.g)
+
+    model = onnx.load(pipeline)
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
+    assert not {node.op_type for node in nodes(model.graph) if node.domain}
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert facts["rethined.licence"] == "Apache-2.0"
+    with pytest.raises(WeightsError, match="not a rethined core"):
+        Engine(pipeline)
+
+
+def test_pipeline_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    from rethined.export import pipeline
+
+    monkeypatch.setattr(pipeline, "CHECKED_SIZES", ((300, 200),))
+    monkeypatch.setattr(pipeline, "pseudo_random", lambda cell, number: (cell % 65521, cell % 65521))
+    with pytest.raises(BackendError, match="disagrees with the engine"):
+        pipeline.export_pipeline(CORE.read_bytes(), tmp_path / "out.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_pipeline_of_what_is_no_core(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    from rethined.export.pipeline import export_pipeline
+
+    with pytest.raises(WeightsError, match="not an ONNX file"):
+        export_pipeline(b"nothing of the kind", tmp_path / "out.onnx")
+    assert not list(tmp_path.iterdir())
