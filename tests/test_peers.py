@@ -30,8 +30,8 @@ from rethined.bench.peers.interface import Interface, Method, onnx_method
 from rethined.bench.peers.timing import Field, from_spec
 from rethined.config import DEFAULT
 from rethined.errors import InputError, WeightsError
-from rethined.export.onnx import Core, sample
-from rethined.model.pipeline import Rethined
+from rethined.export.core import Size, sample
+from rethined.model.pipeline import Core, Rethined
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "peers.md"
 
@@ -86,7 +86,7 @@ def test_cost_at_other_sizes() -> None:
 
 
 COUNTED: dict[str, Callable[[], tuple[torch.nn.Module, tuple[torch.Tensor, ...]]]] = {
-    "rethined": lambda: (Core(Rethined(DEFAULT)), sample(DEFAULT, 256, 256, 0)),
+    "rethined": lambda: (Core(Rethined(DEFAULT)), sample(DEFAULT, Size(256, 256), 0)),
     "migan": lambda: (migan.Migan(64), blank(64)),
     "lama": lambda: (lama.Lama(2, 16), blank(64)),
     "coordfill": lambda: (coordfill.CoordFill(), blank(64)),
