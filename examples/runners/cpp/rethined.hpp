@@ -48,6 +48,7 @@ constexpr int WHITE = 120;   // what 1 is in colours
 constexpr int UNIT = 127;    // what 1 is in queries and keys
 constexpr std::array WEIGHTS = {8, 4, 2, 1};  // what a cell counts in a comparison, by its depth in the hole
 constexpr int AFFINITY = 5, LEAST_AFFINITY = 6;  // what query and key count: in sixteenths of all compared, and beside
+constexpr int SEAM = 100;  // what it costs that a neighbour does not go on with the same source
 constexpr std::array<std::array<int, 4>, 4> JUMPS = {{{8, 4, 2, 1}, {2, 1}, {2, 1}, {2, 1}}};  // of each round; 0: none
 constexpr std::array GUESSES = {3, 6, 12};    // by level, finest first
 constexpr std::array INHERITED = {3, 6, 0};   // by level: how deep in the hole the coarser level has its say
@@ -330,7 +331,16 @@ private:
             }
             const int affinity = (total * AFFINITY + 8) / 16 + LEAST_AFFINITY;
             const std::int8_t* asked = &level.query[level.patch(y0, x0)];
-            int best = source[i], least = fresh ? INT32_MAX : cost[i], reach = radius;
+            // How far the sources of the four neighbours are from them; 0, as never here, if they copy nothing.
+            const auto away = [&](bool inside, int there) {
+                return inside && place[there] >= 0 ? source[place[there]] - there : 0;
+            };
+            const std::array beside = {away(x0 > 0, cell - 1), away(x0 < w - 1, cell + 1), away(y0 > 0, cell - w),
+                                       away(y0 < h - 1, cell + w)};
+            const auto seams = [&](int offer) {
+                return affinity * SEAM * int(4 - std::count(beside.begin(), beside.end(), offer - cell));
+            };
+            int best = source[i], bare = cost[i], least = fresh ? INT32_MAX : bare + seams(best), reach = radius;
             for (int candidate = fresh ? -1 : 0; candidate < (jump ? 8 + guesses : 0); candidate++) {
                 int sy = best / w, sx = best % w;
                 if (candidate >= 0 && candidate < 8) {
@@ -350,7 +360,8 @@ private:
                 const std::int8_t* offered = &level.key[level.patch(sy, sx)];
                 int product = 0;
                 for (int d = 0; d < KEYS; d++) product += asked[d] * offered[d];
-                int price = affinity * (UNIT * UNIT - product);
+                const int extra = seams(sy * w + sx);
+                int price = affinity * (UNIT * UNIT - product) + extra;
                 for (int r = 0; r < 5 && price < least; r++) {
                     const std::uint8_t* row = &level.values[((sy + r - 2) * w + sx - 2) * CHANNELS];
                     for (int t = 0; t < 25; t++) {
@@ -358,9 +369,9 @@ private:
                         price += share[r * 25 + t] * difference * difference;
                     }
                 }
-                if (price < least) least = price, best = sy * w + sx;
+                if (price < least) least = price, bare = price - extra, best = sy * w + sx;
             }
-            better[i] = best, lower[i] = least;
+            better[i] = best, lower[i] = bare;
         }
         source = better, cost = lower;
     }
