@@ -61,14 +61,8 @@ constexpr int DEEPEST = 7;  // depths beyond are treated alike
 
 inline int padded(int side, int scale) { return (side + scale * STRIDE - 1) / (scale * STRIDE) * STRIDE; }
 
-// The smallest integer factor whose grid, padded to the stride, holds about 512 x 512 pixels; means of boxes on it.
-inline Small shrink(const std::uint8_t* image, const std::uint8_t* hole, int height, int width) {
-    int scale = std::max(1, int(std::ceil(std::sqrt(double(height) * width) / 512)));
-    int h, w;
-    for (;; scale++) {
-        h = padded(height, scale), w = padded(width, scale);
-        if (double(h) * w <= 1.2 * 512 * 512 || std::min(h, w) == STRIDE) break;
-    }
+// Means of boxes of scale x scale pixels on a grid of h x w, 0 in holes and beyond the border; and what they hold.
+inline Small boxes(const std::uint8_t* image, const std::uint8_t* hole, int height, int width, int scale, int h, int w) {
     Small small{scale, h, w, Floats(3 * h * w), Floats(h * w, 1), Floats(6 * (h / PATCH) * (w / PATCH))};
     const int half = scale / 2, patches = w / PATCH, size = h / PATCH * patches;
     const float gain = float(1.0 / (double(scale) * scale * 255));
@@ -508,20 +502,39 @@ inline void copy(Bytes& target, const std::uint8_t* image, const std::uint8_t* h
 
 }  // namespace detail
 
-// `image` (height, width, 3) RGB, filled where `hole` (height, width) is not 0.
-inline Bytes inpaint(const Core& core, const Bytes& image, const Bytes& hole, int height, int width) {
+// What the network is given of `image` (height, width, 3) RGB, where `hole` (height, width) is 0: with a core of any
+// size on a grid of about 512 x 512, with one of a fixed size on that, h x w.
+inline Small shrink(const Bytes& image, const Bytes& hole, int height, int width, int h = 0, int w = 0) {
     const std::size_t pixels = std::size_t(height) * width;
     if (height < 1 || width < 1 || image.size() != 3 * pixels) throw std::invalid_argument("image is not of the size given");
     if (hole.size() != pixels) throw std::invalid_argument("mask is not of the image's size");
+    int scale;
+    if (h && w) {
+        scale = std::max((height + h - 1) / h, (width + w - 1) / w);
+    } else {  // the smallest integer factor whose grid, padded to the stride, is not larger
+        for (scale = std::max(1, int(std::ceil(std::sqrt(double(height) * width) / 512)));; scale++) {
+            h = detail::padded(height, scale), w = detail::padded(width, scale);
+            if (double(h) * w <= 1.2 * 512 * 512 || std::min(h, w) == detail::STRIDE) break;
+        }
+    }
+    return detail::boxes(image.data(), hole.data(), height, width, scale, h, w);
+}
+
+// `image` filled where `hole` is not 0, from what the network answered to `small`.
+inline Bytes complete(const Bytes& image, const Bytes& hole, int height, int width, const Small& small, const Answer& answer) {
     Bytes result(image);
-    if (std::all_of(hole.begin(), hole.end(), [](int bit) { return bit == 0; })) return result;
-    const Small small = detail::shrink(image.data(), hole.data(), height, width);
-    const Answer answer = core(small);
     const detail::Level level = detail::finest(small, answer);
     const Ints source = detail::find(level);
     const Floats lacking = detail::correction(answer.low, source, level);
     detail::copy(result, image.data(), hole.data(), height, width, source, level, lacking, small.scale * detail::CELL);
     return result;
+}
+
+// Both, with `core` between.
+inline Bytes inpaint(const Core& core, const Bytes& image, const Bytes& hole, int height, int width) {
+    const Small small = shrink(image, hole, height, width);
+    if (std::all_of(hole.begin(), hole.end(), [](int bit) { return bit == 0; })) return image;
+    return complete(image, hole, height, width, small, core(small));
 }
 
 }  // namespace rethined
