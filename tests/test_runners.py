@@ -49,7 +49,7 @@ class Case(NamedTuple):
         """To one grey level in 99.9 % of hole pixels; known ones bit by bit.
 
         `backend`: the core as that program ran it. Another runtime's floats differ in the seventh digit, which may
-        round one query in a hundred thousand otherwise, and then some cells find another source.
+        now and then round a query otherwise, and then some cells find another source.
         """
         np.testing.assert_array_equal(got[~self.hole], self.image[~self.hole])
         want = self.want

@@ -30,7 +30,7 @@ class Inpainter(pipeline: ByteArray) : AutoCloseable {
         }
     }
 
-    /** [photo], filled where [hole], of the same size, is not transparent. Takes about a second: not on the main thread. */
+    /** [photo], filled where [hole], of the same size, is not transparent. Takes its time: not on the main thread. */
     fun fill(photo: Bitmap, hole: Bitmap): Bitmap {
         val width = photo.width
         val height = photo.height
