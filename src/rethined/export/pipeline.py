@@ -598,7 +598,7 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
         taken = g.gather(source, g.op("Max", there, 0))
         sy, sx = taken // w - by, taken % w - bx
         # How far the sources of the four neighbours are from them; 0, as never here, if they copy nothing.
-        away = g.where(place >= 0, g.gather(source, g.op("Max", place, 0)) - cells, 0)
+        away = g.where(place >= 0, g.gather(g.concat(source, np.array([0]), axis=0), place) - cells, 0)
         away = g.reshape(g.op("Pad", g.reshape(away, h, w), np.full(4, reach)), -1)
         beside = g.gather(away, g.gather(g.gather(around, targets), straight, axis=1))  # (N, 4)
 
