@@ -8,6 +8,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rethined.backends import Backend, CoreOutput
+from rethined.config import ModelConfig
 from rethined.engine import Engine
 from rethined.errors import BackendError, RethinedWarning, WeightsError
 from rethined.masks import free_form
@@ -42,11 +45,50 @@ class Case(NamedTuple):
     mask: Path
     """The hole as PGM."""
 
-    def check(self, got: Any) -> None:
-        """To one grey level in 99.9 % of hole pixels; known ones bit by bit."""
+    def check(self, got: Any, backend: Backend | None = None) -> None:
+        """To one grey level in 99.9 % of hole pixels; known ones bit by bit.
+
+        `backend`: the core as that program ran it. Another runtime's floats differ in the seventh digit, which may
+        now and then round a query otherwise, and then some cells find another source.
+        """
         np.testing.assert_array_equal(got[~self.hole], self.image[~self.hole])
-        apart = np.abs(got.astype(int) - self.want).max(-1)[self.hole]
-        assert (apart > 1).mean() <= 1e-3
+        want = self.want
+        if backend is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RethinedWarning)
+                want = Engine(backend=backend)(self.image, self.hole)
+            assert (np.abs(want.astype(int) - self.want).max(-1)[self.hole] <= 1).mean() > 0.95
+        assert (np.abs(got.astype(int) - want).max(-1)[self.hole] <= 1).mean() >= 0.999
+
+
+class Answered:
+    """A core that has answered already."""
+
+    def __init__(self, answer: CoreOutput) -> None:
+        self.config, self._answer = ModelConfig(), answer
+
+    def run(self, image: Any, mask: Any, detail: Any) -> CoreOutput:
+        return self._answer
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+class OpenVino:
+    """The core as the C++ runner runs it."""
+
+    def __init__(self) -> None:
+        import openvino
+
+        self.config = ModelConfig()
+        self._core = openvino.Core().compile_model(CORE, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(self, image: Any, mask: Any, detail: Any) -> CoreOutput:
+        result = self._core({"image": image, "mask": mask, "detail": detail})
+        return CoreOutput(*(np.array(result[name]) for name in ("low", "query", "key")))
+
+    def describe(self) -> dict[str, Any]:
+        return {}
 
 
 def write(path: Path, pixels: Any) -> Path:
@@ -154,20 +196,29 @@ IN_PAGE = """async ([image, mask, width, height, pipeline]) => {
   const ort = await import("onnxruntime-web/wasm");
   const { inpaint, onnxCore } = await import("./dist/rethined.js");
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const session = await ort.InferenceSession.create(pipeline ? "dist/pipeline.onnx" : "rethined.onnx");
-  let result;
+  const base64 = (data) => {
+    let text = "";
+    for (let i = 0; i < data.length; i += 8192) text += String.fromCharCode(...data.subarray(i, i + 8192));
+    return btoa(text);
+  };
+  const answers = [];
+  const core = onnxCore(ort.Tensor, await ort.InferenceSession.create("rethined.onnx"));
+  const heard = async (...inputs) => {
+    const answer = await core(...inputs);
+    answers.push(inputs[3], inputs[4]);
+    for (const name of ["low", "query", "key"]) answers.push(base64(new Uint8Array(answer[name].slice().buffer)));
+    return answer;
+  };
+  let result = await inpaint(heard, { data: bytes(image), width, height }, bytes(mask));
   if (pipeline) {
+    const session = await ort.InferenceSession.create("dist/pipeline.onnx");
     const feeds = {
       image: new ort.Tensor("uint8", bytes(image), [height, width, 3]),
       mask: new ort.Tensor("uint8", bytes(mask), [height, width]),
     };
     result = (await session.run(feeds)).result.data;
-  } else {
-    result = await inpaint(onnxCore(ort.Tensor, session), { data: bytes(image), width, height }, bytes(mask));
   }
-  let text = "";
-  for (let i = 0; i < result.length; i += 8192) text += String.fromCharCode(...result.subarray(i, i + 8192));
-  return btoa(text);
+  return [base64(result), ...answers];
 }"""
 
 
@@ -176,8 +227,11 @@ def test_browser(page: Any, cases: dict[str, Case], name: str, whole: bool) -> N
     case = cases[name]
     height, width = case.hole.shape
     image, mask = (base64.b64encode(a.tobytes()).decode() for a in (case.image, case.hole.astype(np.uint8) * 255))
-    got = base64.b64decode(page.evaluate(IN_PAGE, [image, mask, width, height, whole]))
-    case.check(np.frombuffer(got, np.uint8).reshape(case.image.shape))
+    got, h, w, *answers = page.evaluate(IN_PAGE, [image, mask, width, height, whole])
+    floats = [np.frombuffer(base64.b64decode(answer), np.float32) for answer in answers]
+    shapes = (1, 3, h // 4, w // 4), (1, 32, h // 8, w // 8), (1, 32, h // 8, w // 8)
+    answer = CoreOutput(*(values.reshape(shape) for values, shape in zip(floats, shapes, strict=True)))
+    case.check(np.frombuffer(base64.b64decode(got), np.uint8).reshape(case.image.shape), Answered(answer))
 
 
 def test_demo_page(page: Any, cases: dict[str, Case], tmp_path: Path) -> None:
@@ -217,7 +271,7 @@ def cpp(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_cpp(cpp: Path, cases: dict[str, Case], name: str, tmp_path: Path) -> None:
     case, out = cases[name], tmp_path / "out.ppm"
     run(cpp, CORE, case.photo, case.mask, out)
-    case.check(read(out, case.image))
+    case.check(read(out, case.image), OpenVino())
 
 
 def test_cpp_says_what_it_was_not_given(cpp: Path, cases: dict[str, Case], tmp_path: Path) -> None:
@@ -321,3 +375,14 @@ def test_pipeline_of_what_is_no_core(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not an ONNX file"):
         export_pipeline(b"nothing of the kind", tmp_path / "out.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sample", ["swift/Inpainter.swift", "kotlin/Inpainter.kt"])
+def test_samples_parse(sample: str) -> None:
+    language = sample.split("/")[0]
+    tree_sitter = pytest.importorskip("tree_sitter", reason="tree-sitter is not installed")
+    grammar = pytest.importorskip(f"tree_sitter_{language}", reason=f"tree-sitter-{language} is not installed")
+    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    source = (RUNNERS / sample).read_bytes()
+    assert not parser.parse(source).root_node.has_error
+    assert parser.parse(source + b"fun func {").root_node.has_error

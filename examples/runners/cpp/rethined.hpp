@@ -48,6 +48,7 @@ constexpr int WHITE = 120;   // what 1 is in colours
 constexpr int UNIT = 127;    // what 1 is in queries and keys
 constexpr std::array WEIGHTS = {8, 4, 2, 1};  // what a cell counts in a comparison, by its depth in the hole
 constexpr int AFFINITY = 5, LEAST_AFFINITY = 6;  // what query and key count: in sixteenths of all compared, and beside
+constexpr int SEAM = 100;  // what it costs that a neighbour does not go on with the same source
 constexpr std::array<std::array<int, 4>, 4> JUMPS = {{{8, 4, 2, 1}, {2, 1}, {2, 1}, {2, 1}}};  // of each round; 0: none
 constexpr std::array GUESSES = {3, 6, 12};    // by level, finest first
 constexpr std::array INHERITED = {3, 6, 0};   // by level: how deep in the hole the coarser level has its say
@@ -60,14 +61,8 @@ constexpr int DEEPEST = 7;  // depths beyond are treated alike
 
 inline int padded(int side, int scale) { return (side + scale * STRIDE - 1) / (scale * STRIDE) * STRIDE; }
 
-// The smallest integer factor whose grid, padded to the stride, holds about 512 x 512 pixels; means of boxes on it.
-inline Small shrink(const std::uint8_t* image, const std::uint8_t* hole, int height, int width) {
-    int scale = std::max(1, int(std::ceil(std::sqrt(double(height) * width) / 512)));
-    int h, w;
-    for (;; scale++) {
-        h = padded(height, scale), w = padded(width, scale);
-        if (double(h) * w <= 1.2 * 512 * 512 || std::min(h, w) == STRIDE) break;
-    }
+// Means of boxes of scale x scale pixels on a grid of h x w, 0 in holes and beyond the border; and what they hold.
+inline Small boxes(const std::uint8_t* image, const std::uint8_t* hole, int height, int width, int scale, int h, int w) {
     Small small{scale, h, w, Floats(3 * h * w), Floats(h * w, 1), Floats(6 * (h / PATCH) * (w / PATCH))};
     const int half = scale / 2, patches = w / PATCH, size = h / PATCH * patches;
     const float gain = float(1.0 / (double(scale) * scale * 255));
@@ -330,7 +325,16 @@ private:
             }
             const int affinity = (total * AFFINITY + 8) / 16 + LEAST_AFFINITY;
             const std::int8_t* asked = &level.query[level.patch(y0, x0)];
-            int best = source[i], least = fresh ? INT32_MAX : cost[i], reach = radius;
+            // How far the sources of the four neighbours are from them; 0, as never here, if they copy nothing.
+            const auto away = [&](bool inside, int there) {
+                return inside && place[there] >= 0 ? source[place[there]] - there : 0;
+            };
+            const std::array beside = {away(x0 > 0, cell - 1), away(x0 < w - 1, cell + 1), away(y0 > 0, cell - w),
+                                       away(y0 < h - 1, cell + w)};
+            const auto seams = [&](int offer) {
+                return affinity * SEAM * int(4 - std::count(beside.begin(), beside.end(), offer - cell));
+            };
+            int best = source[i], bare = cost[i], least = fresh ? INT32_MAX : bare + seams(best), reach = radius;
             for (int candidate = fresh ? -1 : 0; candidate < (jump ? 8 + guesses : 0); candidate++) {
                 int sy = best / w, sx = best % w;
                 if (candidate >= 0 && candidate < 8) {
@@ -350,7 +354,8 @@ private:
                 const std::int8_t* offered = &level.key[level.patch(sy, sx)];
                 int product = 0;
                 for (int d = 0; d < KEYS; d++) product += asked[d] * offered[d];
-                int price = affinity * (UNIT * UNIT - product);
+                const int extra = seams(sy * w + sx);
+                int price = affinity * (UNIT * UNIT - product) + extra;
                 for (int r = 0; r < 5 && price < least; r++) {
                     const std::uint8_t* row = &level.values[((sy + r - 2) * w + sx - 2) * CHANNELS];
                     for (int t = 0; t < 25; t++) {
@@ -358,9 +363,9 @@ private:
                         price += share[r * 25 + t] * difference * difference;
                     }
                 }
-                if (price < least) least = price, best = sy * w + sx;
+                if (price < least) least = price, bare = price - extra, best = sy * w + sx;
             }
-            better[i] = best, lower[i] = least;
+            better[i] = best, lower[i] = bare;
         }
         source = better, cost = lower;
     }
@@ -497,20 +502,39 @@ inline void copy(Bytes& target, const std::uint8_t* image, const std::uint8_t* h
 
 }  // namespace detail
 
-// `image` (height, width, 3) RGB, filled where `hole` (height, width) is not 0.
-inline Bytes inpaint(const Core& core, const Bytes& image, const Bytes& hole, int height, int width) {
+// What the network is given of `image` (height, width, 3) RGB, where `hole` (height, width) is 0: with a core of any
+// size on a grid of about 512 x 512, with one of a fixed size on that, h x w.
+inline Small shrink(const Bytes& image, const Bytes& hole, int height, int width, int h = 0, int w = 0) {
     const std::size_t pixels = std::size_t(height) * width;
     if (height < 1 || width < 1 || image.size() != 3 * pixels) throw std::invalid_argument("image is not of the size given");
     if (hole.size() != pixels) throw std::invalid_argument("mask is not of the image's size");
+    int scale;
+    if (h && w) {
+        scale = std::max((height + h - 1) / h, (width + w - 1) / w);
+    } else {  // the smallest integer factor whose grid, padded to the stride, is not larger
+        for (scale = std::max(1, int(std::ceil(std::sqrt(double(height) * width) / 512)));; scale++) {
+            h = detail::padded(height, scale), w = detail::padded(width, scale);
+            if (double(h) * w <= 1.2 * 512 * 512 || std::min(h, w) == detail::STRIDE) break;
+        }
+    }
+    return detail::boxes(image.data(), hole.data(), height, width, scale, h, w);
+}
+
+// `image` filled where `hole` is not 0, from what the network answered to `small`.
+inline Bytes complete(const Bytes& image, const Bytes& hole, int height, int width, const Small& small, const Answer& answer) {
     Bytes result(image);
-    if (std::all_of(hole.begin(), hole.end(), [](int bit) { return bit == 0; })) return result;
-    const Small small = detail::shrink(image.data(), hole.data(), height, width);
-    const Answer answer = core(small);
     const detail::Level level = detail::finest(small, answer);
     const Ints source = detail::find(level);
     const Floats lacking = detail::correction(answer.low, source, level);
     detail::copy(result, image.data(), hole.data(), height, width, source, level, lacking, small.scale * detail::CELL);
     return result;
+}
+
+// Both, with `core` between.
+inline Bytes inpaint(const Core& core, const Bytes& image, const Bytes& hole, int height, int width) {
+    const Small small = shrink(image, hole, height, width);
+    if (std::all_of(hole.begin(), hole.end(), [](int bit) { return bit == 0; })) return image;
+    return complete(image, hole, height, width, small, core(small));
 }
 
 }  // namespace rethined

@@ -23,6 +23,7 @@ CELL = 4  # side of what is copied at a time, in low-resolution pixels
 WHITE, UNIT = 120, 127  # what 1 is in colours and in queries and keys
 WEIGHTS = np.array((8, 4, 2, 1), f32)  # what a cell counts in a comparison, by its depth in the hole
 AFFINITY, LEAST_AFFINITY = 5, 6  # what query and key count: in sixteenths of all compared, and beside that
+SEAM = 100  # what it costs that a neighbour does not go on with the same source
 JUMPS = ((8, 4, 2, 1), (2, 1), (2, 1), (2, 1))  # of each round
 GUESSES = (3, 6, 12)  # by level, finest first
 INHERITED = (3, 6)  # by level: how deep in the hole the coarser level has its say
@@ -235,13 +236,20 @@ def search(
         return (squares * weight).sum(-1) + affinity * (UNIT * UNIT - product)
 
     def improve(source: np.ndarray, jump: int, guesses: int, counter: int) -> tuple[np.ndarray, np.ndarray]:
-        best, least = source.copy(), price(source)
+        # How far the sources of the four neighbours are from them; 0, as never here, if they copy nothing.
+        around = np.pad(np.where(place >= 0, source[place] - np.arange(h * w).reshape(h, w), 0), 1)
+        beside = np.stack([around[ty + dy, tx + dx] for dy, dx in ((0, 1), (1, 0), (1, 2), (2, 1))])
+
+        def seams(source: np.ndarray) -> np.ndarray:
+            return np.asarray(affinity * SEAM * (beside != source - targets).sum(0))
+
+        best, least = source.copy(), price(source) + seams(source)
 
         def offer(sy: np.ndarray, sx: np.ndarray, allowed: np.ndarray) -> None:
             good = allowed & (sy >= 0) & (sy < h) & (sx >= 0) & (sx < w)
             other = np.where(good, sy * w + sx, best)
             other = np.where(valid.reshape(-1)[other], other, best)
-            cost = price(other)
+            cost = price(other) + seams(other)
             better = cost < least
             best[better], least[better] = other[better], cost[better]
 
@@ -257,7 +265,7 @@ def search(
             a, b = pseudo_random(targets, counter * 16 + guess)
             offer(best // w + a % (2 * reach + 1) - reach, best % w + b % (2 * reach + 1) - reach, np.True_)
             reach = max(1, reach // 2)
-        return best, least
+        return best, least - seams(best)
 
     def vote(source: np.ndarray, cost: np.ndarray, cells: np.ndarray) -> np.ndarray:
         """`values` with `cells` drawn as the means of what those around copy to there."""

@@ -33,6 +33,7 @@ const WHITE = 120; // what 1 is in colours
 const UNIT = 127; // what 1 is in queries and keys
 const WEIGHTS = [8, 4, 2, 1]; // what a cell counts in a comparison, by its depth in the hole
 const AFFINITY = 5, LEAST_AFFINITY = 6; // what query and key count: in sixteenths of all compared, and beside that
+const SEAM = 100; // what it costs that a neighbour does not go on with the same source
 const JUMPS = [[8, 4, 2, 1], [2, 1], [2, 1], [2, 1]]; // of each round
 const GUESSES = [3, 6, 12]; // by level, finest first
 const INHERITED = [3, 6]; // by level: how deep in the hole the coarser level has its say
@@ -349,7 +350,15 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
         }
       }
       const affinity = ((total * AFFINITY + 8) >> 4) + LEAST_AFFINITY, asked = patch(y0, x0);
-      let best = source[i]!, least = fresh ? Infinity : cost[i]!, reach = radius;
+      // How far the sources of the four neighbours are from them; 0, as never here, if they copy nothing.
+      const away = (inside: boolean, there: number) => (inside && place[there]! >= 0 ? source[place[there]!]! - there : 0);
+      const left = away(x0 > 0, cell - 1), right = away(x0 < w - 1, cell + 1);
+      const up = away(y0 > 0, cell - w), below = away(y0 < h - 1, cell + w);
+      const seams = (offer: number) => {
+        const here = offer - cell;
+        return affinity * SEAM * (4 - Number(here === left) - Number(here === right) - Number(here === up) - Number(here === below));
+      };
+      let best = source[i]!, bare = cost[i]!, least = fresh ? Infinity : bare + seams(best), reach = radius;
       for (let candidate = fresh ? -1 : 0; candidate < (jump ? 8 + guesses : 0); candidate++) {
         let sy = Math.floor(best / w), sx = best % w;
         if (candidate >= 0 && candidate < 8) {
@@ -369,16 +378,17 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
         const offered = patch(sy, sx);
         let product = 0;
         for (let d = 0; d < KEYS; d++) product += query[asked + d]! * key[offered + d]!;
-        let price = affinity * (UNIT * UNIT - product);
+        const extra = seams(offer);
+        let price = affinity * (UNIT * UNIT - product) + extra;
         for (let r = 0, t = 0; r < 5 && price < least; r++) {
           for (let at = ((sy + r - 2) * w + sx - 2) * CHANNELS, end = at + 25; at < end; at++, t++) {
             const difference = values[at]! - mine[t]!;
             price += share[t]! * difference * difference;
           }
         }
-        if (price < least) least = price, best = offer;
+        if (price < least) least = price, bare = price - extra, best = offer;
       }
-      better[i] = best, lower[i] = least;
+      better[i] = best, lower[i] = bare;
     }
     source = better, cost = lower;
   }

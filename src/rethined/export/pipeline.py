@@ -553,6 +553,7 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
     wide = w + 2 * reach
     around = g.unsqueeze((cells // w + reach) * wide + cells % w + reach, 1) + (g.constant(dy) * wide + dx)
     offsets = g.constant(dy) * w + dx
+    straight = np.flatnonzero(abs(dy) + abs(dx) == 1)
     pads = np.array((reach, reach, 0, reach, reach, 0))
 
     def table(values: Value) -> Value:
@@ -596,11 +597,25 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
         there = g.where(exists, g.gather(place, g.where(exists, y * w + x, 0)), -1)
         taken = g.gather(source, g.op("Max", there, 0))
         sy, sx = taken // w - by, taken % w - bx
+        # How far the sources of the four neighbours are from them; 0, as never here, if they copy nothing.
+        away = g.where(place >= 0, g.gather(g.concat(source, np.array([0]), axis=0), place) - cells, 0)
+        away = g.reshape(g.op("Pad", g.reshape(away, h, w), np.full(4, reach)), -1)
+        beside = g.gather(away, g.gather(g.gather(around, targets), straight, axis=1))  # (N, 4)
+
+        def seams(offers: Value, owners: Value | None = None) -> Value:
+            theirs, cell, dear = (
+                value if owners is None else g.gather(value, owners)
+                for value in (beside, targets, affinity * float(search.SEAM))
+            )
+            same = g.op("Equal", theirs, g.unsqueeze(offers - cell, 1))
+            return dear * (4.0 - g.sum(g.cast(same, FLOAT), 1))
+
         own = g.unsqueeze(source, 1)
         offers = g.reshape(allowed(own, sy, sx, there >= 0), -1)
         # Most propose what one has already: only others are priced.
         other = g.nonzero(g.reshape(g.cast(~g.op("Equal", g.reshape(offers, -1, 8), own), INT), -1))
-        prices = price(rows, mine, g.gather(offers, other), other // 8)
+        others, owners = g.gather(offers, other), other // 8
+        prices = price(rows, mine, others, owners) + seams(others, owners)
         dear = g.op(
             "ConstantOfShape", g.op("Shape", offers), value=numpy_helper.from_array(np.array([3e38], np.float32))
         )
@@ -610,6 +625,7 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
             g.reshape(g.op("GatherElements", values, first, axis=1), -1)
             for values in (prices, g.reshape(offers, -1, 8))
         )
+        cost = cost + seams(source)
         better = least < cost
         best, least = g.where(better, best, source), g.where(better, least, cost)
 
@@ -618,12 +634,12 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
             span = reach * 2 + 1
             sy, sx = best // w + a % span - reach, best % w + b % span - reach
             other = allowed(best, sy, sx, None)
-            cost = price(rows, mine, other)
+            cost = price(rows, mine, other) + seams(other)
             better = cost < least
             return g.where(better, other, best), g.where(better, cost, least), g.op("Max", reach // 2, 1)
 
         best, least, _ = g.loop(search.GUESSES[number], guess, (best, INT), (least, FLOAT), (radius, INT))
-        return best, least
+        return best, least - seams(best)
 
     def allowed(otherwise: Value, sy: Value, sx: Value, also: Value | None) -> Value:
         """Cells at `sy`, `sx`; where one is none, or its surroundings are not known, `otherwise`."""
