@@ -36,6 +36,7 @@ def write_weights(path: Path, config: ModelConfig) -> Path:
     torch.manual_seed(0)
     model = Rethined(config)
     torch.nn.init.normal_(model.coarse.head.weight, std=0.1)
+    torch.nn.init.normal_(model.coarse.head.bias, std=0.1)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # no two layers alike, which would be written once
             torch.nn.init.normal_(module.bias, std=0.1)
@@ -113,7 +114,7 @@ def test_what_is_written_does_what_pytorch_does(
 def test_no_operator_is_a_surprise(exported: Callable[[str, str], Path], name: str, precision: str) -> None:
     module = importlib.import_module(f"rethined.export.{name}")
     found = module.operators(exported(name, precision))
-    assert len(found) > 5
+    assert len(found) > 3
     assert found <= module.ALLOWED
 
 
