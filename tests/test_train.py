@@ -448,7 +448,7 @@ def test_command_line_trains_validates_and_exports(photos: Path, tmp_path: Path)
         timeout=280,
     )
     assert done.returncode == 0, done.stderr
-    assert "differences to PyTorch" in done.stdout
+    assert "difference to PyTorch" in done.stdout
     from rethined import Engine
 
     facts = Engine(model).describe()
