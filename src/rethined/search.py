@@ -240,9 +240,8 @@ def search(level: Level, number: int, coarser: Ints | None, together: Together) 
     shift = np.zeros((2, len(patch)), np.int32)
     shift[:, places] = source - places
     drawn = holes
-    phases: list[
-        tuple[int, int, int, int, bool]
-    ] = []  # what, jump, guesses, number of the step, whether costs are new
+    # What to do, jump, guesses, number of the step, whether costs are new.
+    phases: list[tuple[int, int, int, int, bool]] = []
     if coarser is not None:  # what is copied at the level above says more of the hole than the guess
         drawn = holes[deep[holes]]
         phases += [(SEARCH, 0, 0, 0, True), (WEIGH, 0, 0, 0, False), (DRAW_DEEP, 0, 0, 0, False)]
@@ -252,11 +251,8 @@ def search(level: Level, number: int, coarser: Ints | None, together: Together) 
         if turn < ROUNDS - 1:
             phases += [(WEIGH, 0, 0, 0, False), (DRAW, 0, 0, 0, False)]
     schedule = np.asarray(phases, np.int64)
-    values, votes, cost = (
-        np.stack([picture, picture]),
-        np.zeros(len(patch), np.int32),
-        np.zeros(len(places), np.int32),
-    )
+    values = np.stack([picture, picture])
+    votes, cost = np.zeros(len(patch), np.int32), np.zeros(len(places), np.int32)
     radius = max(height, width) // (4 if coarser is not None else 1)
     arguments = (
         *(values, weights, patch, shift, votes, level.query, level.key, places, targets, asked, affinity, cost),

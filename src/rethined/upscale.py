@@ -345,7 +345,8 @@ class Upscaler:
             work(0, count)
             return
         parts = min(4 * self._threads, count // SHARED)
-        edges = pairwise(count * n // parts for n in range(parts + 1))
+        # Of a list: threads may share its iterator, which they may not with a generator's.
+        edges = iter(list(pairwise([count * n // parts for n in range(parts + 1)])))
 
         def take() -> None:
             for first, last in edges:
