@@ -88,8 +88,10 @@ class Lpips(nn.Module):
         for index, layer in enumerate(self.layers):
             x = layer(x)
             if index in self.taps:
-                # 1e-8 keeps the gradient of dead pixels finite, as in torchmetrics.
-                maps.append(x * torch.rsqrt(x.square().sum(1, keepdim=True) + 1e-8))
+                # 1e-8 keeps the gradient of dead pixels finite, as in torchmetrics. Sums in single precision, maps in
+                # that of the network: under autocast the first tap would else be copied three times.
+                length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32)
+                maps.append(x * torch.rsqrt(length.square() + 1e-8).to(x.dtype))
                 if len(maps) == taps:
                     break
         return maps

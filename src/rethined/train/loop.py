@@ -119,7 +119,9 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.half):
             with torch.no_grad():
                 # At full resolution: what is above the grid says, too, which patches look alike.
-                described = descriptors(self.squeeze.features(image, 3), self.squeeze, grid)
+                described = torch.cat(
+                    [descriptors(self.squeeze.features(one, 3), self.squeeze, grid) for one in image.split(1)]
+                )
             if config.perceptual_weight:
                 with torch.no_grad():
                     seen, wanted = self.squeeze.features(true), self.alex.features(true)

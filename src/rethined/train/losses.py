@@ -43,7 +43,8 @@ def descriptors(taps: list[Tensor], lpips: Lpips, grid: tuple[int, int]) -> Tens
     """
     parts = []
     for tap, head, cells in zip(taps[:3], lpips.heads, (2, 2, 1), strict=False):
-        pooled = F.adaptive_avg_pool2d(tap.float() * head.sqrt(), (grid[0] * cells, grid[1] * cells))
+        # Averages first, then the weights: the first tap is the largest thing of a training step.
+        pooled = F.adaptive_avg_pool2d(tap, (grid[0] * cells, grid[1] * cells)).float() * head.sqrt()
         parts.append(F.pixel_unshuffle(pooled, cells).flatten(2) / cells)
     return torch.cat(parts, 1)
 
