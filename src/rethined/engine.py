@@ -17,7 +17,7 @@ from rethined import search
 from rethined.backends import Backend, CoreOutput, OnnxBackend
 from rethined.config import ModelConfig
 from rethined.errors import InputError, RethinedWarning
-from rethined.upscale import Upscaler, contributions, low_correction
+from rethined.upscale import Heard, Upscaler, contributions, low_correction
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -56,8 +56,7 @@ def plan(height: int, width: int, stride: int) -> Plan:
 class Copies(NamedTuple):
     """What `Upscaler.fill` needs."""
 
-    heard: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
-    """From `contributions`."""
+    heard: Heard
     correction: Floats
     """(h / band, w / band, 3): what copied pixels lack of the low band."""
     side: int
@@ -177,7 +176,7 @@ class Engine:
         core = self._backend.run(small, holes, detail if config.detail else None)
         lap("core")
         match = self._searched if config.search else self._attended
-        copies = match(small, holes, core)
+        copies = match(small, holes, core, scale)
         if copies is None:
             warnings.warn(
                 "no part of the photo is known well enough to copy from; the fill is a smooth guess",
@@ -200,7 +199,7 @@ class Engine:
         lap("upscale")
         return result
 
-    def _searched(self, small: Floats, holes: Floats, core: CoreOutput) -> Copies | None:
+    def _searched(self, small: Floats, holes: Floats, core: CoreOutput, scale: int) -> Copies | None:
         """3.3 by `search.find`: hole cells copy cells."""
         sources = search.find(
             small[0], holes[0, 0], core.low[0], core.first[0], core.second[0], self._upscaler.together
@@ -208,12 +207,13 @@ class Engine:
         if sources is None:
             return None
         count, columns = sources.depth.size, sources.depth.shape[1]
-        source, hole = np.arange(count, dtype=np.int32), np.zeros(count, np.bool_)
-        source[sources.cells], hole[sources.cells] = sources.source, True
-        heard = contributions(source[:, None], np.ones((count, 1), np.float32), hole, columns, self.config.overlap)
-        return Copies(heard, search.correction(core.low[0], sources), search.CELL)
+        place, hole = np.zeros((count, 1, 2), np.int32), np.zeros(count, np.bool_)
+        place[sources.cells, 0], hole[sources.cells] = sources.place(scale), True
+        ones, side = np.ones((count, 1), np.float32), search.CELL * scale
+        heard = contributions(place, ones, hole, columns, side, self.config.overlap)
+        return Copies(heard, search.correction(core.low[0], sources, scale), search.CELL)
 
-    def _attended(self, small: Floats, holes: Floats, core: CoreOutput) -> Copies | None:
+    def _attended(self, small: Floats, holes: Floats, core: CoreOutput, scale: int) -> Copies | None:
         """3.3 by attention over all pairs, which the core has computed: corrupted patches copy patches."""
         side = self.config.patch_size
         h, w = holes.shape[2:]
@@ -221,15 +221,18 @@ class Engine:
         corrupted = strips.reshape(-1, side).max(1) > 0
         if corrupted.all():
             return None
-        heard = contributions(core.first, core.second, corrupted, w // side, self.config.overlap)
+        pixels = np.int32(side * scale)
+        place = np.stack(np.divmod(core.first, np.int32(w // side)), 2) * pixels
+        heard = contributions(place, core.second, corrupted, w // side, side * scale, self.config.overlap)
         low = np.ascontiguousarray(core.low[0].transpose(1, 2, 0))
-        return Copies(heard, low_correction(low, heard, side // self.config.band), side)
+        band = self.config.band
+        return Copies(heard, low_correction(low, heard, side // band, scale * band), side)
 
 
 def _nothing(low: Floats, band: int) -> Copies:
     """The low band alone: every cell is told to copy nothing."""
     cells = np.arange(low.shape[1] * low.shape[2])
-    heard = cells, np.zeros((len(cells), 1, 1), np.int32), np.zeros((len(cells), 1, 1), np.float32)
+    heard = Heard(cells, np.zeros((len(cells), 1, 1, 2), np.int32), np.zeros((len(cells), 1, 1), np.float32))
     return Copies(heard, np.ascontiguousarray(low.transpose(1, 2, 0)), band)
 
 

@@ -46,34 +46,34 @@ def shrink(
 
 
 def contribute(
-    source: Ints,
+    place: Ints,
     weight: Floats,
     corrupted: Bools,
     columns: int,
+    side: int,
     rows: NDArray[np.int64],
-    index: Ints,
+    begin: Ints,
     heard: Floats,
 ) -> None:
-    """To `index` and `heard` (R, 9, k), zeros, what `upscale.contributions` says of the patches `rows`."""
+    """To `begin` (R, 9, k, 2) and `heard` (R, 9, k), zeros, what `upscale.contributions` says of the patches `rows`."""
     height = len(corrupted) // columns
     dy, dx = np.divmod(np.arange(9), 3)
     dy, dx = dy - 1, dx - 1
     y, x = rows[:, None] // columns + dy, rows[:, None] % columns + dx  # (R, 9)
     n = np.clip(y, 0, height - 1) * columns + np.clip(x, 0, columns - 1)
     there = (y >= 0) & (y < height) & (x >= 0) & (x < columns) & corrupted[n]
-    sy, sx = np.divmod(source[n], np.int32(columns))  # (R, 9, k)
-    sy, sx = sy - dy[:, None], sx - dx[:, None]
+    corner = place[n] - side * np.stack([dy, dx], 1)[:, None]  # (R, 9, k, 2)
+    sy, sx = np.moveaxis((corner + side // 2) // side, 3, 0)
     inside = there[..., None] & (sy >= 0) & (sy < height) & (sx >= 0) & (sx < columns)
-    index[inside] = (sy * columns + sx)[inside]
-    known = inside & ~corrupted[index]
-    index *= known
+    known = inside & ~corrupted[np.where(inside, sy * columns + sx, 0)]
+    begin[:] = corner * known[..., None]
     heard[:] = weight[n] * known
 
 
 def fill(
     target: NDArray[Any],
     mask: NDArray[np.bool_],
-    heard: tuple[NDArray[np.int64], NDArray[np.int32], Floats],
+    heard: tuple[NDArray[np.int64], Ints, Floats],
     ramps: Floats,
     correction: Floats,
     scale: int,
@@ -88,7 +88,7 @@ def fill(
     height, width = mask.shape
     peak = np.iinfo(target.dtype).max
     windows = (ramps[:, None, :, None] * ramps[None, :, None, :]).reshape(9, side, side, 1)
-    for row, index, weight in zip(*heard, strict=True):
+    for row, place, weight in zip(*heard, strict=True):
         top, left = row // columns * side, row % columns * side
         there = np.s_[top : min(top + side, height), left : min(left + side, width)]
         hole = mask[there]
@@ -98,10 +98,14 @@ def fill(
         total = np.zeros((rows, wide, 3), np.float32)
         norm = np.zeros((rows, wide, 1), np.float32)
         for e, k in zip(*np.nonzero(weight), strict=True):
-            window = windows[e if len(index) == 9 else 4, :rows, :wide] * weight[e, k]
-            y, x = index[e, k] // columns * side, index[e, k] % columns * side
-            total += window * target[y : y + rows, x : x + wide]
-            norm += window
+            window = windows[e if len(place) == 9 else 4, :rows, :wide] * weight[e, k]
+            # Where the window is 0, a source may end outside the picture.
+            y, x = place[e, k]
+            inside = np.s_[max(0, -y) : min(rows, height - y), max(0, -x) : min(wide, width - x)]
+            window = window[inside]
+            source = target[max(0, y) : min(y + rows, height), max(0, x) : min(x + wide, width)]
+            total[inside] += window * source
+            norm[inside] += window
         values = total / np.maximum(norm, np.float32(1e-4)) + _upsampled(correction, scale, top, left, rows, wide)
         target[there][hole] = (values[hole].clip(0, peak) + np.float32(0.5)).astype(target.dtype)
 
@@ -274,10 +278,93 @@ def vote(values: Shorts, drawn: Shorts, shift: Ints, votes: Ints, places: NDArra
     drawn.reshape(-1, 5)[places] = (2 * sums + total[:, None]) // (2 * total[:, None])
 
 
+def regions(shift: Ints, cells: Ints, width: int) -> tuple[Ints, Ints, NDArray[np.int64], Ints]:
+    """Regions of one shift, and the cells beyond their borders: see `search._regions`."""
+    grid = shift.reshape(-1, width)
+    root = np.arange(shift.size).reshape(grid.shape)
+    pairs = [np.s_[1:], np.s_[:-1], np.s_[:, 1:], np.s_[:, :-1]]
+    while True:  # the smallest neighbour of the same region, then its root, until nothing changes
+        now = root.copy()
+        for here, there in ((0, 1), (1, 0), (2, 3), (3, 2)):
+            same = grid[pairs[here]] == grid[pairs[there]]
+            lower = np.minimum(now[pairs[here]], now[pairs[there]])
+            now[pairs[here]] = np.where(same, lower, now[pairs[here]])
+        now = now.reshape(-1)[now]
+        if (now == root).all():
+            break
+        root = now
+    first, number = np.unique(root.reshape(-1)[cells], return_inverse=True)
+    region = np.full(shift.size, -1, np.int32)
+    region[cells] = number
+    y, x = np.divmod(cells[:, None].astype(np.int64), width)
+    y, x = y + np.asarray([-1, 0, 0, 1]), x + np.asarray([0, -1, 1, 0])
+    inside = (y >= 0) & (y < grid.shape[0]) & (x >= 0) & (x < width)
+    beyond = np.where(inside, y * width + x, 0)
+    border = inside & (region[beyond] != region[cells][:, None])
+    side = np.broadcast_to(region[cells][:, None], beyond.shape)[border]
+    order = side.argsort(kind="stable")
+    begin = np.zeros(len(first) + 1, np.int64)
+    np.cumsum(np.bincount(side, minlength=len(first)), out=begin[1:])
+    return region, beyond[border][order].astype(np.int32), begin, shift[first]
+
+
+def nudge(
+    grey: Shorts,
+    shift: Ints,
+    width: int,
+    region: Ints,
+    beyond: Ints,
+    first: NDArray[np.int64],
+    own: Ints,
+    before: Ints,
+    after: Ints,
+    costs: NDArray[np.int64],
+    fine: Ints,
+    stay: int,
+    turn: int,
+    start: int,
+    stop: int,
+) -> None:
+    """Move regions `start` to `stop`: see `search._nudge`."""
+    side = costs.shape[1]
+    reach = side // 2
+    axis = np.arange(4)
+    away = np.abs(np.arange(side) - reach)
+    for r in range(start, stop):
+        if turn == 0:
+            costs[r] = stay * (first[r + 1] - first[r]) * (away[:, None] + away)
+        q = beyond[first[r] : first[r + 1]].astype(np.int64)
+        q = q[(shift[q] == 0) == (turn == 0)]
+        y, x = 4 * np.stack(np.divmod(q + own[r], width)) - reach
+        ty, tx = 4 * np.stack(np.divmod(q + shift[q], width))
+        if turn:
+            ty, tx = ty + before[region[q], 0], tx + before[region[q], 1]
+        wanted = grey[(ty[:, None] + axis)[:, :, None], (tx[:, None] + axis)[:, None]].astype(np.int64)
+        reached = np.arange(side + 3)
+        around = grey[(y[:, None] + reached)[:, :, None], (x[:, None] + reached)[:, None]].astype(np.int64)
+        offers = costs[r].copy()
+        for a in range(side):
+            for b in range(side):
+                offers[a, b] += np.square(around[:, a : a + 4, b : b + 4] - wanted).sum()
+        if turn == 0:
+            costs[r] = offers
+        down, across = before[r] + reach
+        if offers.min() < offers[down, across]:
+            down, across = np.divmod(offers.argmin(), side)
+        after[r] = down - reach, across - reach
+        fine[r] = 0
+        for n, (at, line) in enumerate(((down, offers[:, across]), (across, offers[down]))):
+            if 0 < at < side - 1:
+                lower, upper = line[at - 1] - line[at], line[at + 1] - line[at]
+                if lower > 0 and upper > 0:
+                    fine[r, n] = (lower - upper) * 32 // (lower + upper)
+
+
 def meld(
     joined: Floats,
     colours: Floats,
-    source: Ints,
+    copied: Floats,
+    place: Floats,
     trust: Floats,
     cells: Ints,
     half: int,
@@ -285,25 +372,36 @@ def meld(
     sweeps: int,
 ) -> None:
     """Solve the equation of `search.correction` in place of `joined`: see `search._meld`."""
-    h, w = source.shape
+    h, w = trust.shape
     y, x = np.divmod(cells, np.int32(w))
-    sy, sx = np.divmod(source[y, x], np.int32(w))
     share = trust[y, x]
     wanted = share[:, None] * colours[y, x]
+    copied[cells] = sample(colours, place[cells])
     for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
         inside = np.flatnonzero((y + dy >= 0) & (y + dy < h) & (x + dx >= 0) & (x + dx < w))
         share[inside] += 1
-        qy, qx, py, px = y[inside] + dy, x[inside] + dx, sy[inside], sx[inside]
-        by, bx = np.divmod(source[qy, qx], np.int32(w))
-        here = colours[py, px] - colours[py + dy, px + dx]
-        there = colours[by - dy, bx - dx] - colours[by, bx]
-        known = ((by == qy) & (bx == qx))[:, None]
-        wanted[inside] += np.where(known, here, (here + there) * np.float32(0.5))
+        here, there = cells[inside], (y[inside] + dy) * w + x[inside] + dx
+        step = np.asarray([dy, dx], np.float32)
+        onward = copied[here] - sample(colours, place[here] + step)
+        back = sample(colours, place[there] - step) - copied[there]
+        known = (trust.reshape(-1)[there] == 0)[:, None]
+        wanted[inside] += np.where(known, onward, (onward + back) * np.float32(0.5))
     gain = (relaxation / share)[:, None]
     flat = joined.reshape(-1, 3)
-    place = (y + 1) * (w + 2) + x + 1
+    target = (y + 1) * (w + 2) + x + 1
     for _ in range(sweeps):
         for part in (slice(0, half), slice(half, None)):
-            p = place[part]
+            p = target[part]
             around = flat[p - w - 2] + flat[p - 1] + flat[p + 1] + flat[p + w + 2]
             flat[p] = (1 - relaxation) * flat[p] + gain[part] * (wanted[part] + around)
+
+
+def sample(colours: Floats, place: Floats) -> Floats:
+    """`colours` (h, w, 3) at `place` (n, 2), rows and columns of cells, interpolated bilinearly: see `search._sample`."""
+    y, x = place.T
+    top, left = y.astype(np.int64), x.astype(np.int64)
+    f, g = (y - top)[:, None], (x - left)[:, None]
+    bottom, right = np.minimum(top + 1, colours.shape[0] - 1), np.minimum(left + 1, colours.shape[1] - 1)
+    above = colours[top, left] * (1 - g) + colours[top, right] * g
+    below = colours[bottom, left] * (1 - g) + colours[bottom, right] * g
+    return np.asarray(above * (1 - f) + below * f, np.float32)

@@ -12,7 +12,7 @@ inputs give the same sources in any order of summation, on any number of threads
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import cv2
@@ -71,12 +71,24 @@ ROW = np.asarray([1] * CHANNELS * (2 * REACH + 1) + [0] * 7, np.int16)
 """The numbers in a row of surroundings, and as many more as fill vector registers."""
 GRAIN = 128
 """Cells that a thread takes at a time."""
+REGIONS = 16
+"""Regions that a thread takes at a time."""
 TRUST = np.float32(0.02)
 """What the network's colours count, deep in the hole, beside one difference between neighbours."""
 RELAXATION = np.float32(1.7)
 """Of the solver; between 1 and 2."""
 SWEEPS = 20
 """Of the solver."""
+NUDGE = 3
+"""How far, in low-resolution pixels, a region may be moved to fit what is beside it. With half a cell of window, and a
+cell of comparison, that stays within REACH cells of known ones."""
+NUDGES = 3
+"""How often all regions are moved: first those beside known cells, by these alone."""
+STAY = 600
+"""What each pixel of a move costs beside one border of a cell, in squared sums of 8-bit R, G and B: regions without
+structure stay where they are."""
+FINE = 64
+"""Parts of a low-resolution pixel in which moves are counted."""
 
 Together = Callable[[Callable[[], object]], None]
 """Calls a function on several threads at once: see `Upscaler.together`."""
@@ -92,8 +104,18 @@ class Sources(NamedTuple):
     """(R,) the hole cells, in reading order, as indices of the grid's cells."""
     source: Ints
     """(R,) for each, the cell it copies; all cells within REACH of that are known."""
+    moves: Ints
+    """(R, 2) for each, how far beside that it copies, down and to the right, in low-resolution pixels / FINE; less than
+    (NUDGE + 1 / 2) FINE."""
     depth: NDArray[np.uint8]
     """(h / CELL, w / CELL): city-block distance to the nearest known cell, 255 at most."""
+
+    def place(self, scale: int) -> Ints:
+        """(R, 2): where in the photo, of `scale` pixels to a low-resolution one, what each copies begins: row and
+        column in pixels."""
+        corner = np.stack(np.divmod(self.source, np.int32(self.depth.shape[1])), 1) * np.int32(CELL * scale)
+        result: Ints = corner + (self.moves * np.int32(scale) + np.int32(FINE // 2)) // np.int32(FINE)
+        return result
 
 
 class Level(NamedTuple):
@@ -125,7 +147,8 @@ def find(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, 
         return None
     known = levels[0].known
     cells = np.flatnonzero(~known).astype(np.int32)
-    return Sources(cells, found.reshape(-1)[cells], depths(known))
+    source = found.reshape(-1)[cells]
+    return Sources(cells, source, align(small, known, cells, source, together), depths(known))
 
 
 def pyramid(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, together: Together) -> list[Level]:
@@ -303,9 +326,44 @@ def inherited(
     return result
 
 
-def correction(low: Floats, sources: Sources) -> Floats:
+def align(small: Floats, known: Bools, cells: Ints, source: Ints, together: Together) -> Ints:
+    """How regions are moved so that what they copy continues what is beside them: `Sources.moves`.
+
+    Sources are found by the cell, which is 4 low-resolution pixels; a roof's edge is seen to break at less. A region,
+    hole cells side by side that copy with one shift, moves as a whole, as far as its border asks: of all moves of at
+    most NUDGE pixels the one is taken with which what the region's source has beyond the border differs least from
+    what lies there (sum of squares over the cells on the other side), then refined by the parabola through the
+    neighbouring moves. All regions move at once, by what lies there after the move before.
+
+    `small` (3, h, w) from `Upscaler.shrink`, `known` (h / CELL, w / CELL), `cells` and `source` as in `Sources`.
+    """
+    grey = np.floor((small[0] + small[1] + small[2]) * np.float32(255) + np.float32(0.5)).astype(np.int16)
+    shift = np.zeros(known.size, np.int32)  # never 0 in the hole, and 0 elsewhere
+    shift[cells] = source - cells
+    region, beyond, first, own = (_regions or plain.regions)(shift, cells, known.shape[1])
+    count = len(own)
+    moves, fine = np.zeros((NUDGES + 1, count, 2), np.int32), np.zeros((count, 2), np.int32)
+    costs = np.zeros((count, 2 * NUDGE + 1, 2 * NUDGE + 1), np.int64)
+    nudge = _nudge or plain.nudge
+    for turn in range(NUDGES):
+        parts = iter(range(0, count, REGIONS))
+
+        def take(turn: int = turn, parts: Iterator[int] = parts) -> None:
+            for start in parts:
+                stop = min(start + REGIONS, count)
+                nudge(
+                    *(grey, shift, known.shape[1], region, beyond, first, own),
+                    *(moves[turn], moves[turn + 1], costs, fine, STAY, turn, start, stop),
+                )
+
+        together(take)
+    result: Ints = (moves[NUDGES] * np.int32(FINE) + fine)[region[cells]]
+    return result
+
+
+def correction(low: Floats, sources: Sources, scale: int) -> Floats:
     """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins: in the
-    hole as `low` (3, h, w), from the core, says, outside 0.
+    hole as `low` (3, h, w), from the core, says, outside 0. `scale` as in `Sources.place`.
 
     That band u has at best the differences between neighbours p, q that the copies have, and the network's colours:
     it is the least sum over pairs of (u_q - u_p - g_pq)^2, with u = `low` in known cells, plus that over hole cells
@@ -315,37 +373,173 @@ def correction(low: Floats, sources: Sources) -> Floats:
     """
     h, w = low.shape[1:]
     colours = np.ascontiguousarray(low.transpose(1, 2, 0), np.float32)
-    source = np.arange(h * w, dtype=np.int32)
-    source[sources.cells] = sources.source
-    source = source.reshape(h, w)
+    place = np.stack(np.divmod(np.arange(h * w), w), 1).astype(np.float32)
+    place[sources.cells] = sources.place(scale).astype(np.float32) / np.float32(CELL * scale)
     depth = sources.depth.astype(np.float32)
-    trust = 4 * np.clip((4 - depth) / np.float32(2.5), 0, 1) ** 2 + TRUST
-    joined = np.pad(colours, ((1, 1), (1, 1), (0, 0)))
+    trust = np.where(depth > 0, 4 * np.clip((4 - depth) / np.float32(2.5), 0, 1) ** 2 + TRUST, np.float32(0))
+    joined, copied = np.pad(colours, ((1, 1), (1, 1), (0, 0))), colours.reshape(-1, 3).copy()
     y, x = np.divmod(sources.cells, np.int32(w))
     even = (y + x) % 2 == 0
     cells = np.concatenate([sources.cells[even], sources.cells[~even]])
-    (_meld or plain.meld)(joined, colours, source, trust, cells, int(even.sum()), RELAXATION, SWEEPS)
+    (_meld or plain.meld)(joined, colours, copied, place, trust, cells, int(even.sum()), RELAXATION, SWEEPS)
     result: Floats = np.zeros_like(colours)
-    lacking = joined[y + 1, x + 1] - colours.reshape(-1, 3)[sources.source]
-    result.reshape(-1, 3)[sources.cells] = lacking
+    result.reshape(-1, 3)[sources.cells] = joined[y + 1, x + 1] - copied[sources.cells]
     return result
 
 
+@compiled()
+def _regions(shift, cells, width):  # type: ignore[no-untyped-def]
+    """Which region each of the grid's cells is in, -1 for known ones; for all regions in turn the cells beyond their
+    borders, once for each side; where each region's begin in that list; and its shift.
+
+    `shift` of every cell, 0 where known; `cells` the others, in reading order, of a grid of `width`.
+    """
+    root = np.arange(len(shift))
+    for i in range(len(cells)):
+        for step in (width, 1):
+            before = cells[i] - step
+            if before < 0 or (step == 1 and cells[i] % width == 0) or shift[before] != shift[cells[i]]:
+                continue
+            a, b = np.int64(before), np.int64(cells[i])
+            while root[a] != a:
+                a = root[a]
+            while root[b] != b:
+                b = root[b]
+            root[max(a, b)] = min(a, b)
+    region = np.full(len(shift), -1, np.int32)
+    own = np.empty(len(cells), np.int32)
+    count = 0
+    for i in range(len(cells)):  # the root is the first of its region's cells
+        a = np.int64(cells[i])
+        while root[a] != a:
+            a = root[a]
+        if a == cells[i]:
+            region[a] = count
+            own[count] = shift[a]
+            count += 1
+        region[cells[i]] = region[a]
+    first = np.zeros(count + 1, np.int64)
+    beyond = np.empty(4 * len(cells), np.int32)
+    for turn in range(2):  # counted, then listed
+        for i in range(len(cells)):
+            here = region[cells[i]]
+            y, x = cells[i] // width, cells[i] % width
+            for n in range(4):
+                dy = -1 if n == 0 else 1 if n == 3 else 0
+                dx = -1 if n == 1 else 1 if n == 2 else 0
+                q = (y + dy) * width + x + dx
+                if not (0 <= q < len(shift) and 0 <= x + dx < width) or region[q] == here:
+                    continue
+                if turn:
+                    beyond[first[here]] = q
+                    first[here] += 1
+                else:
+                    first[here + 1] += 1
+        if turn:
+            for r in range(count, 0, -1):
+                first[r] = first[r - 1]
+            first[0] = 0
+        else:
+            for r in range(count):
+                first[r + 1] += first[r]
+    return region, beyond[: first[count]], first, own[:count]
+
+
+@compiled()
+def _nudge(  # type: ignore[no-untyped-def]
+    grey, shift, width, region, beyond, first, own, before, after, costs, fine, stay, turn, start, stop
+):
+    """Move regions `start` to `stop` from `before` to `after`, and what of a pixel is left to `fine`, by `align`.
+
+    `grey` (h, w); `shift` of all cells, of a grid of `width`; `region`, `beyond`, `first` and `own` from
+    `_regions`. In turn 0 only known cells count, and what they say is kept in `costs`.
+    """
+    reach = costs.shape[1] // 2
+    side = 2 * reach + 1
+    offers = np.empty((side, side), np.int64)
+    sums = np.empty(8, np.int32)
+    for r in range(start, stop):
+        if turn == 0:
+            for a in range(side):
+                for b in range(side):
+                    offers[a, b] = stay * (first[r + 1] - first[r]) * (abs(a - reach) + abs(b - reach))
+        else:
+            offers[:] = costs[r]
+        for n in range(first[r], first[r + 1]):
+            q = np.int64(beyond[n])
+            if (shift[q] == 0) != (turn == 0):
+                continue
+            there = q + own[r]  # what the region's source has where q is
+            top, left = 4 * (there // width) - reach, 4 * (there % width) - reach
+            y, x = 4 * (q // width), 4 * (q % width)
+            if turn:
+                copied = q + shift[q]
+                y = 4 * (copied // width) + before[region[q], 0]
+                x = 4 * (copied % width) + before[region[q], 1]
+            for a in range(side):
+                sums[:] = 0
+                for v in range(4):
+                    for u in range(4):
+                        wanted = grey[np.uintp(y + v), np.uintp(x + u)]
+                        for b in range(8):  # one more than needed, as many as fill a vector register
+                            d = np.int32(grey[np.uintp(top + a + v), np.uintp(left + u + b)]) - np.int32(wanted)
+                            sums[np.uintp(b)] += d * d
+                for b in range(side):
+                    offers[a, b] += sums[b]
+        if turn == 0:
+            costs[r] = offers
+        down, across = before[r, 0] + reach, before[r, 1] + reach
+        least = offers[down, across]
+        for a in range(side):
+            for b in range(side):
+                if offers[a, b] < least:
+                    least, down, across = offers[a, b], a, b
+        after[r, 0], after[r, 1] = down - reach, across - reach
+        fine[r, 0] = fine[r, 1] = 0
+        if 0 < down < side - 1:
+            above, below = offers[down - 1, across] - least, offers[down + 1, across] - least
+            if above > 0 and below > 0:
+                fine[r, 0] = (above - below) * 32 // (above + below)
+        if 0 < across < side - 1:
+            above, below = offers[down, across - 1] - least, offers[down, across + 1] - least
+            if above > 0 and below > 0:
+                fine[r, 1] = (above - below) * 32 // (above + below)
+
+
 @compiled("contract")
-def _meld(joined, colours, source, trust, cells, half, relaxation, sweeps):  # type: ignore[no-untyped-def]
+def _sample(colours, y, x):  # type: ignore[no-untyped-def]
+    """`colours` (h, w, 3) at row `y` and column `x`, which are inside, interpolated bilinearly."""
+    top, left = np.int64(y), np.int64(x)
+    f, g = y - np.float32(top), x - np.float32(left)
+    bottom, right = min(top + 1, colours.shape[0] - 1), min(left + 1, colours.shape[1] - 1)
+    one, half, last = np.float32(1), (np.float32(1) - g) * (np.float32(1) - f), g * f
+    right_share, bottom_share = g * (one - f), (one - g) * f
+    a, b, c, d = colours[top, left], colours[top, right], colours[bottom, left], colours[bottom, right]
+    return (
+        a[0] * half + b[0] * right_share + c[0] * bottom_share + d[0] * last,
+        a[1] * half + b[1] * right_share + c[1] * bottom_share + d[1] * last,
+        a[2] * half + b[2] * right_share + c[2] * bottom_share + d[2] * last,
+    )
+
+
+@compiled("contract")
+def _meld(joined, colours, copied, place, trust, cells, half, relaxation, sweeps):  # type: ignore[no-untyped-def]
     """Solve `correction`'s equation in place of `joined` (h + 2, w + 2, 3), which has a margin of zeros, at `cells`,
     by successive over-relaxation: in each sweep first the `half` of them of which row plus column is even, then the
-    others."""
-    h, w = source.shape
+    others. To `copied` (h w, 3), in known cells their own colours, the low band at `place` (h w, 2), rows and columns
+    of cells; `trust` (h, w) is 0 in known cells."""
+    h, w = trust.shape
     flat = joined.reshape(-1, 3)
-    place = np.empty(len(cells), np.int64)
+    target = np.empty(len(cells), np.int64)
     wanted = np.empty((len(cells), 3), np.float32)  # what neighbours and trust add up to, but for u itself
     share = np.empty(len(cells), np.float32)
     for i in range(len(cells)):
+        p = cells[i]
+        copied[p, 0], copied[p, 1], copied[p, 2] = _sample(colours, place[p, 0], place[p, 1])
+    for i in range(len(cells)):
         y, x = cells[i] // w, cells[i] % w
-        place[i] = (y + 1) * (w + 2) + x + 1
-        own = source[y, x]
-        sy, sx = own // w, own % w
+        target[i] = (y + 1) * (w + 2) + x + 1
+        p = cells[i]
         share[i] = trust[y, x]
         for c in range(3):
             wanted[i, c] = trust[y, x] * colours[y, x, c]
@@ -356,24 +550,25 @@ def _meld(joined, colours, source, trust, cells, half, relaxation, sweeps):  # t
             if not (0 <= qy < h and 0 <= qx < w):
                 continue
             share[i] += np.float32(1)
-            beside = source[qy, qx]
-            by, bx = beside // w, beside % w
+            q = qy * w + qx
+            down, across = np.float32(dy), np.float32(dx)
+            # u_p - u_q as the source of p has it, and as that of q has it; a known cell is its own source.
+            onward = _sample(colours, place[p, 0] + down, place[p, 1] + across)
+            back = _sample(colours, place[q, 0] - down, place[q, 1] - across)
             for c in range(3):
-                # u_p - u_q as the source of p has it, and as that of q has it; a known cell is its own source.
-                here = colours[sy, sx, c] - colours[sy + dy, sx + dx, c]
-                there = colours[by - dy, bx - dx, c] - colours[by, bx, c]
-                if beside == qy * w + qx:
+                here = copied[p, c] - onward[c]
+                if trust[qy, qx] == 0:
                     wanted[i, c] += here
                 else:
-                    wanted[i, c] += (here + there) * np.float32(0.5)
+                    wanted[i, c] += (here + (back[c] - copied[q, c])) * np.float32(0.5)
         share[i] = relaxation / share[i]
     # `half` is for NumPy, which takes all cells of a parity at once; one by one they only have to be in this order.
     rest = np.float32(1) - relaxation
     for _ in range(sweeps):
         for i in range(len(cells)):
-            p = np.uintp(place[i])
-            above, below = np.uintp(place[i] - w - 2), np.uintp(place[i] + w + 2)
-            before, after = np.uintp(place[i] - 1), np.uintp(place[i] + 1)
+            p = np.uintp(target[i])
+            above, below = np.uintp(target[i] - w - 2), np.uintp(target[i] + w + 2)
+            before, after = np.uintp(target[i] - 1), np.uintp(target[i] + 1)
             for c in range(3):
                 around = flat[above, c] + flat[before, c] + flat[after, c] + flat[below, c]
                 flat[p, c] = rest * flat[p, c] + share[i] * (wanted[i, c] + around)

@@ -24,6 +24,17 @@ SHARED = 32
 """Rows or patches that are worth waking another thread for."""
 
 
+class Heard(NamedTuple):
+    """Whom corrupted patches copy from: E neighbours' sources, 9 in reading order, or 1 without overlap."""
+
+    rows: NDArray[np.int64]
+    """(R,) the corrupted patches, as indices of the grid's."""
+    place: NDArray[np.int32]
+    """(R, E, k, 2): where in the photo the source begins, row and column in pixels."""
+    weight: NDArray[np.float32]
+    """(R, E, k), not negative."""
+
+
 def ramps(side: int, overlap: bool) -> NDArray[np.float32]:
     """(3, side): along one axis, how much a pixel hears its neighbour before, its own patch, and the one after.
 
@@ -43,31 +54,32 @@ def ramps(side: int, overlap: bool) -> NDArray[np.float32]:
 
 
 def contributions(
-    source: NDArray[np.int32],
+    place: NDArray[np.int32],
     weight: NDArray[np.float32],
     corrupted: NDArray[np.bool_],
     columns: int,
+    side: int,
     overlap: bool,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+) -> Heard:
     """Whom each corrupted patch copies from, once its neighbours' windows reach into it.
 
-    `source`, `weight` (N, k) from the core, `corrupted` (N,), `columns` the grid's width. Returns the corrupted
-    patches (R,) and their sources and weights (R, 9, k), neighbours in reading order (R, 1, k without overlap).
-    Neighbour i + e copies from source(i + e), so in patch i it continues with source(i + e) - e; that weighs 0 where
-    i + e is not corrupted, or where source(i + e) - e is corrupted or outside the picture.
+    `place` (N, k, 2), where in the photo what each patch copies begins, row and column, `weight` (N, k), `corrupted`
+    (N,), `columns` the grid's width, `side` a patch's in pixels. Neighbour i + e copies from place(i + e), so in patch
+    i it continues with place(i + e) - e; that weighs 0 where i + e is not corrupted, or where the patch nearest to
+    place(i + e) - e is corrupted or outside the picture.
     """
     rows = np.flatnonzero(corrupted)
     if not overlap:
-        return rows, source[rows][:, None], weight[rows][:, None]
-    index = np.zeros((len(rows), 9, source.shape[1]), np.int32)
-    heard = np.zeros(index.shape, np.float32)
-    (_contribute or plain.contribute)(source, weight, corrupted, columns, rows, index, heard)
-    return rows, index, heard
+        return Heard(rows, place[rows][:, None], weight[rows][:, None])
+    begin = np.zeros((len(rows), 9, *place.shape[1:]), np.int32)
+    heard = np.zeros(begin.shape[:3], np.float32)
+    (_contribute or plain.contribute)(place, weight, corrupted, columns, side, rows, begin, heard)
+    return Heard(rows, begin, heard)
 
 
 @compiled()
-def _contribute(source, weight, corrupted, columns, rows, index, heard):  # type: ignore[no-untyped-def]
-    """The sources and weights that `contributions` describes, to `index` and `heard`, which are 0."""
+def _contribute(place, weight, corrupted, columns, side, rows, begin, heard):  # type: ignore[no-untyped-def]
+    """The places and weights that `contributions` describes, to `begin` and `heard`, which are 0."""
     height = len(corrupted) // columns
     for r in range(len(rows)):
         y, x = rows[r] // columns, rows[r] % columns
@@ -78,21 +90,23 @@ def _contribute(source, weight, corrupted, columns, rows, index, heard):  # type
             n = rows[r] + dy * columns + dx
             if not corrupted[n]:
                 continue
-            for k in range(source.shape[1]):
-                sy, sx = source[n, k] // columns - dy, source[n, k] % columns - dx
+            for k in range(place.shape[1]):
+                top, left = place[n, k, 0] - dy * side, place[n, k, 1] - dx * side
+                sy, sx = (top + side // 2) // side, (left + side // 2) // side
                 if 0 <= sy < height and 0 <= sx < columns and not corrupted[sy * columns + sx]:
-                    index[r, e, k] = sy * columns + sx
+                    begin[r, e, k, 0], begin[r, e, k, 1] = top, left
                     heard[r, e, k] = weight[n, k]
 
 
-def low_correction(
-    low: NDArray[np.float32], heard: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]], side: int
-) -> NDArray[np.float32]:
-    """low - sum_j A_ij low_j in corrupted patches of `side` cells, 0 in others; `low` and result (h, w, 3)."""
-    rows, index, weight = heard
+def low_correction(low: NDArray[np.float32], heard: Heard, side: int, scale: int) -> NDArray[np.float32]:
+    """low - sum_j A_ij low_j in corrupted patches of `side` cells of `scale` pixels, 0 in others; `low` and result
+    (h, w, 3). Sources are whole patches."""
+    rows, place, weight = heard
     h, w = low.shape[:2]
     blocks = low.reshape(h // side, side, w // side, side, 3).swapaxes(1, 2)
     table = blocks.reshape(-1, side * side, 3)
+    patch = place // (side * scale)
+    index = patch[..., 0] * (w // side) + patch[..., 1]
     count = index.shape[1]
     axis = ramps(side, count == 9)
     windows = (
@@ -112,11 +126,11 @@ def low_correction(
 
 
 @compiled("contract")
-def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, scale, columns, peak):  # type: ignore[no-untyped-def]
+def _fill(target, mask, rows, place, weight, vertical, horizontal, correction, scale, columns, peak):  # type: ignore[no-untyped-def]
     """Write the hole pixels of the patches `rows` of `target` (H, W * 3), reading sources from `target` itself.
 
-    That is safe because sources lie in known patches, which are never written. `mask` (H, W); `index`, `weight`
-    (R, E, k); `vertical` (3, S) and `horizontal` (3, 3 S) ramps, S the patch's side; `correction` (h, w * 3), already
+    That is safe because sources lie in known patches, which are never written. `mask` (H, W); `place` (R, E, k, 2),
+    `weight` (R, E, k); `vertical` (3, S) and `horizontal` (3, 3 S) ramps, S the patch's side; `correction` (h, w * 3), already
     in the target's units, `scale` target pixels a cell; `peak` is the largest value.
     """
     height, width = mask.shape
@@ -124,13 +138,14 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
     low_height, low_width = correction.shape[0], correction.shape[1] // 3
     low_side = side // scale
     middle = side // 2
-    overlap = index.shape[1] == 9
-    count = index.shape[2]
+    overlap = place.shape[1] == 9
+    count = place.shape[2]
     fine = np.zeros(3 * side, np.float32)
     coarse = np.empty(3 * (low_side + 2), np.float32)
     total = np.empty(3 * side, np.float32)
     norm = np.empty(3 * side, np.float32)
-    entry_source = np.empty(4 * count, np.int64)
+    entry_top = np.empty(4 * count, np.int64)
+    entry_left = np.empty(4 * count, np.int64)
     entry_weight = np.empty(4 * count, np.float32)
     entry_dy = np.empty(4 * count, np.int64)
     entry_dx = np.empty(4 * count, np.int64)
@@ -166,12 +181,12 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
                         for k in range(count):
                             w = weight[r, e, k]
                             if w > 0:
-                                entry_source[entries] = index[r, e, k]
+                                entry_top[entries], entry_left[entries] = place[r, e, k, 0], place[r, e, k, 1]
                                 entry_weight[entries] = w
                                 entry_dy[entries] = dy
                                 entry_dx[entries] = dx
                                 whole += w
-                                if index[r, e, k] != entry_source[0]:
+                                if place[r, e, k, 0] != entry_top[0] or place[r, e, k, 1] != entry_left[0]:
                                     same = False
                                 entries += 1
                 # Where every neighbour is heard, the windows sum to 1 by construction.
@@ -204,18 +219,16 @@ def _fill(target, mask, rows, index, weight, vertical, horizontal, correction, s
                     if entries == 0:
                         total[:length] = 0
                     elif same:
-                        j = entry_source[0]
-                        start = (j % columns) * side * 3 + begin
-                        first = target[(j // columns) * side + u, start : start + length]
+                        start = entry_left[0] * 3 + begin
+                        first = target[entry_top[0] + u, start : start + length]
                         for t in range(length):
                             total[t] = first[t]
                     else:
                         total[:length] = 0
                         norm[:length] = 0
                         for n in range(entries):
-                            j = entry_source[n]
-                            start = (j % columns) * side * 3 + begin
-                            other = target[(j // columns) * side + u, start : start + length]
+                            start = entry_left[n] * 3 + begin
+                            other = target[entry_top[n] + u, start : start + length]
                             ramp = horizontal[entry_dx[n], begin : begin + length]
                             w = entry_weight[n] * vertical[entry_dy[n], u]
                             for t in range(length):
@@ -391,7 +404,7 @@ class Upscaler:
         target: NDArray[Any],
         mask: NDArray[np.bool_],
         correction: NDArray[np.float32],
-        heard: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
+        heard: Heard,
         *,
         side: int,
         scale: int,
@@ -406,7 +419,7 @@ class Upscaler:
         peak = np.float32(np.iinfo(target.dtype).max)
         correction = correction * peak
         h, w = correction.shape[:2]
-        rows, index, weight = heard
+        rows, place, weight = heard
         columns = w * scale // side
         vertical = ramps(side, overlap)
         flat, flat_correction = target.reshape(height, width * 3), correction.reshape(h, w * 3)
@@ -419,7 +432,7 @@ class Upscaler:
                 flat,
                 mask,
                 rows[a:b],
-                index[a:b],
+                place[a:b],
                 weight[a:b],
                 vertical,
                 horizontal,
