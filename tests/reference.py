@@ -317,32 +317,112 @@ def level(
     return {y * width + x: sy * width + sx for (y, x), (sy, sx) in source.items()}
 
 
-def melded(low: Array, source: NDArray[np.int64], trust: Array) -> Array:
-    """The low band that `search.correction` describes, by one dense system; `low` (h, w, 3), the others (h, w).
+def align(small: Array, sources: dict[int, int]) -> dict[int, tuple[int, int]]:
+    """`rethined.search.align`, one region, move and pixel at a time: from each hole cell to its move, in pixels / 64.
 
-    Known cells are their own source.
+    `small` (H, W, 3), `sources` from `search`.
     """
-    h, w = source.shape
-    hole = {(y, x): n for n, (y, x) in enumerate(np.argwhere(source != np.arange(h * w).reshape(h, w)).tolist())}
-    system, right = np.zeros((len(hole), len(hole))), np.zeros((len(hole), 3))
-    for (y, x), n in hole.items():
+    height, width = small.shape[0] // 4, small.shape[1] // 4
+    grey = np.floor(small.sum(2) * 255 + 0.5).astype(np.int64)
+    shift = {divmod(cell, width): divmod(source, width) for cell, source in sources.items()}
+    shift = {(y, x): (sy - y, sx - x) for (y, x), (sy, sx) in shift.items()}
+    regions: list[list[tuple[int, int]]] = []
+    region: dict[tuple[int, int], int] = {}
+    for at in shift:
+        if at in region:
+            continue
+        region[at] = len(regions)
+        found = [at]
+        for y, x in found:  # grows while it is read
+            for q in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+                if q not in region and shift.get(q) == shift[at]:
+                    region[q] = len(regions)
+                    found.append(q)
+        regions.append(found)
+    moves = [(0, 0)] * len(regions)
+    for turn in range(3):
+        before, moves, fine = moves, [], []
+        for number, cells_ in enumerate(regions):
+            down, across = shift[cells_[0]]
+            border = [
+                (y + dy, x + dx)
+                for y, x in cells_
+                for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0))
+                if 0 <= y + dy < height and 0 <= x + dx < width and region.get((y + dy, x + dx)) != number
+            ]
+
+            def cost(
+                a: int,
+                b: int,
+                border: list[tuple[int, int]] = border,
+                shifted: tuple[int, int] = (down, across),
+                turn: int = turn,
+                before: list[tuple[int, int]] = before,
+            ) -> int:
+                total = 600 * len(border) * (abs(a) + abs(b))
+                for y, x in border:
+                    ty, tx = 4 * y, 4 * x
+                    if (y, x) in shift:
+                        if turn == 0:
+                            continue
+                        move = before[region[y, x]]
+                        ty, tx = (4 * (c + s) + m for c, s, m in zip((y, x), shift[y, x], move, strict=True))
+                    sy, sx = 4 * (y + shifted[0]) + a, 4 * (x + shifted[1]) + b
+                    apart = grey[sy : sy + 4, sx : sx + 4] - grey[ty : ty + 4, tx : tx + 4]
+                    total += int((apart * apart).sum())
+                return total
+
+            offers = [before[number]] + [(a, b) for a in range(-3, 4) for b in range(-3, 4)]
+            a, b = min(offers, key=lambda offer: cost(*offer))  # the first of equals
+            moves.append((a, b))
+            parts = []
+            for at, lower, upper in ((a, (a - 1, b), (a + 1, b)), (b, (a, b - 1), (a, b + 1))):
+                part = 0
+                if abs(at) < 3:
+                    down, up = cost(*lower) - cost(a, b), cost(*upper) - cost(a, b)
+                    if down > 0 and up > 0:
+                        part = (down - up) * 32 // (down + up)
+                parts.append(part)
+            fine.append((parts[0], parts[1]))
+    return {
+        y * width + x: (64 * moves[r][0] + fine[r][0], 64 * moves[r][1] + fine[r][1]) for (y, x), r in region.items()
+    }
+
+
+def melded(low: Array, hole: NDArray[np.bool_], place: Array, trust: Array) -> Array:
+    """The low band that `search.correction` describes, by one dense system; `low` (h, w, 3), `hole` and `trust`
+    (h, w), `place` (h, w, 2), in cells, where what each hole cell copies begins."""
+    h, w = hole.shape
+    holes = {(y, x): n for n, (y, x) in enumerate(np.argwhere(hole).tolist())}
+    system, right = np.zeros((len(holes), len(holes))), np.zeros((len(holes), 3))
+    for (y, x), n in holes.items():
         system[n, n] += trust[y, x]
         right[n] += trust[y, x] * low[y, x]
         for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
             qy, qx = y + dy, x + dx
             if not (0 <= qy < h and 0 <= qx < w):
                 continue
-            sy, sx = divmod(int(source[y, x]), w)
-            difference = low[sy, sx] - low[sy + dy, sx + dx]
+            difference = sample(low, *place[y, x]) - sample(low, *(place[y, x] + (dy, dx)))
             system[n, n] += 1
-            if (qy, qx) in hole:
-                ty, tx = divmod(int(source[qy, qx]), w)
-                difference = (difference + low[ty - dy, tx - dx] - low[ty, tx]) / 2
-                system[n, hole[qy, qx]] -= 1
+            if (qy, qx) in holes:
+                there = place[qy, qx]
+                difference = (difference + sample(low, *(there - (dy, dx))) - sample(low, *there)) / 2
+                system[n, holes[qy, qx]] -= 1
             else:
                 right[n] += low[qy, qx]
             right[n] += difference
     result = low.copy()
-    for (y, x), values in zip(hole, np.linalg.solve(system, right), strict=True):
+    for (y, x), values in zip(holes, np.linalg.solve(system, right), strict=True):
         result[y, x] = values
+    return result
+
+
+def sample(low: Array, y: float, x: float) -> Array:
+    """`low` (h, w, 3) at a place between cells, bilinearly."""
+    result = np.zeros(3)
+    for v in (int(y), int(y) + 1):
+        for u in (int(x), int(x) + 1):
+            share = (1 - abs(y - v)) * (1 - abs(x - u))
+            if share > 0:
+                result = result + share * low[v, u]
     return result

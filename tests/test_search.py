@@ -48,12 +48,16 @@ def test_sources_are_those_of_the_slow_search(
     if not numba:
         request.getfixturevalue("without_numba")
     inputs = scene(*size, seed=size[1])
-    want = reference.search(*(a.transpose(1, 2, 0) if a.ndim == 3 else a for a in map(np.float64, inputs)))
+    arrays = [a.transpose(1, 2, 0) if a.ndim == 3 else a for a in map(np.float64, inputs)]
+    want = reference.search(*arrays)
     got = search.find(*inputs, alone)
     assert want is not None
     assert got is not None
     np.testing.assert_array_equal(got.cells, list(want))
     np.testing.assert_array_equal(got.source, list(want.values()))
+    moves = reference.align(arrays[0], want)
+    np.testing.assert_array_equal(got.moves, [moves[cell] for cell in want])
+    assert 0 < np.abs(got.moves).max() <= search.NUDGE * search.FINE
 
 
 @pytest.mark.parametrize("size", [(512, 512), (256, 704)])
@@ -70,6 +74,7 @@ def test_plain_loops_find_the_same_at_full_size(size: tuple[int, int], request: 
 
 def test_sources_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "GRAIN", 10)
+    monkeypatch.setattr(search, "REGIONS", 3)
     inputs = scene(192, 256, seed=2)
     want = search.find(*inputs, alone)
     assert want is not None
@@ -79,6 +84,7 @@ def test_sources_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> No
             got = search.find(*inputs, upscaler.together)
             assert got is not None
             np.testing.assert_array_equal(got.source, want.source)
+            np.testing.assert_array_equal(got.moves, want.moves)
 
 
 @pytest.mark.parametrize("coverage", [0.15, 0.5])
@@ -150,21 +156,43 @@ def test_the_correction_solves_its_equation(
     low = inputs[2]
     sources = search.find(*inputs, alone)
     assert sources is not None
-    source = np.arange(24 * 16)
-    source[sources.cells] = sources.source
+    place = np.stack(np.mgrid[:24, :16], 2).reshape(-1, 2).astype(float)
+    place[sources.cells] = sources.place(5) / 20
     trust = 4 * ((4 - sources.depth.astype(float)) / 2.5).clip(0, 1) ** 2 + search.TRUST
     colours = low.transpose(1, 2, 0).astype(float)
-    want = reference.melded(colours, source.reshape(24, 16), trust) - colours.reshape(-1, 3)[source].reshape(
-        24, 16, 3
-    )
-    got = search.correction(low, sources)
-    np.testing.assert_allclose(got, want * (sources.depth > 0)[..., None], atol=2e-5)  # float32 sums, relaxed
+    hole = sources.depth > 0
+    want = reference.melded(colours, hole, place.reshape(24, 16, 2), trust)
+    want -= np.reshape([reference.sample(colours, *at) for at in place], (24, 16, 3))
+    got = search.correction(low, sources, 5)
+    np.testing.assert_allclose(got, want * hole[..., None], atol=2e-5)  # float32 sums, relaxed
 
 
 def test_the_correction_is_the_same_without_numba(request: pytest.FixtureRequest) -> None:
     inputs = scene(256, 320, seed=7)
     sources = search.find(*inputs, alone)
     assert sources is not None
-    fast = search.correction(inputs[2], sources)
+    fast = search.correction(inputs[2], sources, 3)
     request.getfixturevalue("without_numba")
-    np.testing.assert_allclose(search.correction(inputs[2], sources), fast, atol=1e-5)
+    np.testing.assert_allclose(search.correction(inputs[2], sources, 3), fast, atol=1e-5)
+
+
+@pytest.mark.parametrize(("down", "across"), [(1.3, -2.2), (-2.45, 0.0), (0.3, 2.1), (0.0, 0.0)])
+def test_a_region_moves_to_where_its_source_continues_what_is_beside_it(down: float, across: float) -> None:
+    rng = np.random.default_rng(8)
+
+    def picture(y: Any, x: Any) -> Any:
+        waves = [np.sin(a * y + b * x + c) for a, b, c in np.random.default_rng(9).uniform(-0.4, 0.4, (12, 3))]
+        return 0.5 + sum(waves) / 30
+
+    y, x = np.mgrid[:96, :96].astype(float)
+    small = np.concatenate([picture(y, x), picture(y - down, x - across)], 1)  # the right half is displaced
+    small = (small + rng.normal(0, 0.002, (3, 96, 192))).astype(np.float32)
+    known = np.ones((24, 48), np.bool_)
+    known[8:14, 7:17] = False
+    known[10:12, 3:7] = False
+    cells = np.flatnonzero(~known).astype(np.int32)
+    moves = search.align(small, known, cells, cells + np.int32(24), alone)
+    assert (moves == moves[0]).all()
+    np.testing.assert_allclose(moves[0] / search.FINE, (down, across), atol=0.1)
+    flat = np.full_like(small, 0.3) + rng.normal(0, 0.001, small.shape).astype(np.float32)
+    assert np.abs(search.align(flat, known, cells, cells + np.int32(24), alone)).max() <= 2, "nothing asks for a move"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from rethined.engine import Engine, plan
 from rethined.masks import free_form
@@ -61,19 +64,21 @@ def test_fill_is_the_reference_within_one_grey_level(
         np.testing.assert_allclose(got_small.image, small.numpy(), atol=1e-5)
         known = ~bad[0].numpy().reshape(height // 8, width // 8)
         np.testing.assert_allclose(got_small.detail[0][:, known], detail[0].numpy()[:, known], atol=1e-5)
-        heard = contributions(
-            attention.source[0].numpy().astype(np.int32),
-            attention.weight[0].numpy(),
-            bad[0].numpy(),
-            width // 8,
-            overlap,
-        )
+        place = places(attention.source[0].numpy(), width // 8, 8 * scale)
+        heard = contributions(place, attention.weight[0].numpy(), bad[0].numpy(), width // 8, 8 * scale, overlap)
         got = image.copy()
-        lacking = low_correction(np.ascontiguousarray(low[0].numpy().transpose(1, 2, 0)), heard, 8 // band)
+        lacking = low_correction(
+            np.ascontiguousarray(low[0].numpy().transpose(1, 2, 0)), heard, 8 // band, scale * band
+        )
         upscaler.fill(got, mask, lacking, heard, side=8 * scale, scale=scale * band, overlap=overlap)
         # Rounding alone, and of 16 bits what float32 sums lose; one grey level is allowed.
         assert np.abs(got.astype(float) - want).max() <= (0.51 if dtype is np.uint8 else 1)
         np.testing.assert_array_equal(got[~mask], image[~mask])
+
+
+def places(source: NDArray[Any], columns: int, side: int) -> NDArray[np.int32]:
+    """Where patches of `side` pixels begin: indices of any shape to rows and columns, along a new last axis."""
+    return (np.stack(np.divmod(source, columns), -1) * side).astype(np.int32)
 
 
 @pytest.mark.parametrize("side", [2, 8, 32, 56])
@@ -98,14 +103,14 @@ def test_contributions_are_the_reference(k: int, compiled: bool, request: pytest
     bad = patch_match.corrupted_patches(hole(64, 80, 4), 8)
     attention = random_attention(bad, k)
     want = patch_match.contributions(attention, bad, (8, 10), True)
-    rows, index, weight = contributions(
-        attention.source[0].numpy().astype(np.int32), attention.weight[0].numpy(), bad[0].numpy(), 10, True
-    )
+    place = places(attention.source[0].numpy(), 10, 24)
+    rows, begin, weight = contributions(place, attention.weight[0].numpy(), bad[0].numpy(), 10, 24, True)
     np.testing.assert_array_equal(rows, np.flatnonzero(bad[0]))
     want_weight = want.weight[0].numpy()[rows].reshape(weight.shape)
     np.testing.assert_array_equal(weight, want_weight)
     heard = weight > 0
-    np.testing.assert_array_equal(index[heard], want.source[0].numpy()[rows].reshape(index.shape)[heard])
+    want_begin = places(want.source[0].numpy()[rows].reshape(weight.shape), 10, 24)
+    np.testing.assert_array_equal(begin[heard], want_begin[heard])
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def contribute(
     begin: Ints,
     heard: Floats,
 ) -> None:
-    """To `begin` (R, 9, k, 2) and `heard` (R, 9, k), zeros, what `upscale.contributions` says of the patches `rows`."""
+    """To `begin` (R, 9, k, 2) and `heard` (R, 9, k), zeros, what `upscale.contributions` says of patches `rows`."""
     height = len(corrupted) // columns
     dy, dx = np.divmod(np.arange(9), 3)
     dy, dx = dy - 1, dx - 1
@@ -282,13 +282,13 @@ def regions(shift: Ints, cells: Ints, width: int) -> tuple[Ints, Ints, NDArray[n
     """Regions of one shift, and the cells beyond their borders: see `search._regions`."""
     grid = shift.reshape(-1, width)
     root = np.arange(shift.size).reshape(grid.shape)
-    pairs = [np.s_[1:], np.s_[:-1], np.s_[:, 1:], np.s_[:, :-1]]
     while True:  # the smallest neighbour of the same region, then its root, until nothing changes
         now = root.copy()
-        for here, there in ((0, 1), (1, 0), (2, 3), (3, 2)):
-            same = grid[pairs[here]] == grid[pairs[there]]
-            lower = np.minimum(now[pairs[here]], now[pairs[there]])
-            now[pairs[here]] = np.where(same, lower, now[pairs[here]])
+        for labels, shifts in ((now, grid), (now.T, grid.T)):
+            same = shifts[1:] == shifts[:-1]
+            lower = np.minimum(labels[1:], labels[:-1])
+            labels[1:] = np.where(same, lower, labels[1:])
+            labels[:-1] = np.where(same, np.minimum(lower, labels[:-1]), labels[:-1])
         now = now.reshape(-1)[now]
         if (now == root).all():
             break
@@ -397,7 +397,7 @@ def meld(
 
 
 def sample(colours: Floats, place: Floats) -> Floats:
-    """`colours` (h, w, 3) at `place` (n, 2), rows and columns of cells, interpolated bilinearly: see `search._sample`."""
+    """`colours` (h, w, 3) at `place` (n, 2), rows and columns of cells, interpolated: see `search._sample`."""
     y, x = place.T
     top, left = y.astype(np.int64), x.astype(np.int64)
     f, g = (y - top)[:, None], (x - left)[:, None]

@@ -80,8 +80,8 @@ RELAXATION = np.float32(1.7)
 SWEEPS = 20
 """Of the solver."""
 NUDGE = 3
-"""How far, in low-resolution pixels, a region may be moved to fit what is beside it. With half a cell of window, and a
-cell of comparison, that stays within REACH cells of known ones."""
+"""How far, in low-resolution pixels, a region may be moved to fit what is beside it. With half a cell of window, or a
+cell that is compared, that stays within REACH cells of its source."""
 NUDGES = 3
 """How often all regions are moved: first those beside known cells, by these alone."""
 STAY = 600
@@ -105,8 +105,8 @@ class Sources(NamedTuple):
     source: Ints
     """(R,) for each, the cell it copies; all cells within REACH of that are known."""
     moves: Ints
-    """(R, 2) for each, how far beside that it copies, down and to the right, in low-resolution pixels / FINE; less than
-    (NUDGE + 1 / 2) FINE."""
+    """(R, 2) for each, how far beside that it copies, down and to the right, in low-resolution pixels / FINE; at most
+    NUDGE FINE."""
     depth: NDArray[np.uint8]
     """(h / CELL, w / CELL): city-block distance to the nearest known cell, 255 at most."""
 
@@ -344,16 +344,14 @@ def align(small: Floats, known: Bools, cells: Ints, source: Ints, together: Toge
     count = len(own)
     moves, fine = np.zeros((NUDGES + 1, count, 2), np.int32), np.zeros((count, 2), np.int32)
     costs = np.zeros((count, 2 * NUDGE + 1, 2 * NUDGE + 1), np.int64)
-    nudge = _nudge or plain.nudge
+    nudge, given = _nudge or plain.nudge, (grey, shift, known.shape[1], region, beyond, first, own)
     for turn in range(NUDGES):
         parts = iter(range(0, count, REGIONS))
 
         def take(turn: int = turn, parts: Iterator[int] = parts) -> None:
             for start in parts:
-                stop = min(start + REGIONS, count)
                 nudge(
-                    *(grey, shift, known.shape[1], region, beyond, first, own),
-                    *(moves[turn], moves[turn + 1], costs, fine, STAY, turn, start, stop),
+                    *given, moves[turn], moves[turn + 1], costs, fine, STAY, turn, start, min(start + REGIONS, count)
                 )
 
         together(take)

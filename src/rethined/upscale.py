@@ -64,9 +64,9 @@ def contributions(
     """Whom each corrupted patch copies from, once its neighbours' windows reach into it.
 
     `place` (N, k, 2), where in the photo what each patch copies begins, row and column, `weight` (N, k), `corrupted`
-    (N,), `columns` the grid's width, `side` a patch's in pixels. Neighbour i + e copies from place(i + e), so in patch
-    i it continues with place(i + e) - e; that weighs 0 where i + e is not corrupted, or where the patch nearest to
-    place(i + e) - e is corrupted or outside the picture.
+    (N,), `columns` the grid's width, `side` a patch's in pixels. Neighbour i + e copies from place(i + e), so in
+    patch i it continues with place(i + e) - e; that weighs 0 where i + e is not corrupted, or where the patch nearest
+    to place(i + e) - e is corrupted or outside the picture.
     """
     rows = np.flatnonzero(corrupted)
     if not overlap:
@@ -129,9 +129,9 @@ def low_correction(low: NDArray[np.float32], heard: Heard, side: int, scale: int
 def _fill(target, mask, rows, place, weight, vertical, horizontal, correction, scale, columns, peak):  # type: ignore[no-untyped-def]
     """Write the hole pixels of the patches `rows` of `target` (H, W * 3), reading sources from `target` itself.
 
-    That is safe because sources lie in known patches, which are never written. `mask` (H, W); `place` (R, E, k, 2),
-    `weight` (R, E, k); `vertical` (3, S) and `horizontal` (3, 3 S) ramps, S the patch's side; `correction` (h, w * 3), already
-    in the target's units, `scale` target pixels a cell; `peak` is the largest value.
+    That is safe because sources lie in known cells, which are never written. `mask` (H, W); `place` (R, E, k, 2),
+    `weight` (R, E, k); `vertical` (3, S) and `horizontal` (3, 3 S) ramps, S the patch's side; `correction`
+    (h, w * 3), already in the target's units, `scale` target pixels a cell; `peak` is the largest value.
     """
     height, width = mask.shape
     side = vertical.shape[1]

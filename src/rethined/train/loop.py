@@ -119,9 +119,9 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.half):
             with torch.no_grad():
                 # At full resolution: what is above the grid says, too, which patches look alike.
-                described = torch.cat(
-                    [descriptors(self.squeeze.features(one, 3), self.squeeze, grid) for one in image.split(1)]
-                )
+                # One picture at a time: what lies in a processor's cache is made in half the time.
+                each = (self.squeeze.features(image[i : i + 1], 3) for i in range(len(image)))
+                described = torch.cat([descriptors(taps, self.squeeze, grid) for taps in each])
             if config.perceptual_weight:
                 with torch.no_grad():
                     seen, wanted = self.squeeze.features(true), self.alex.features(true)
