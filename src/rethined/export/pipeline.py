@@ -258,6 +258,10 @@ class Graph:
     def arange(self, count: Operand) -> Value:
         return self.op("Range", 0, count, 1)
 
+    def full(self, shape: Value, value: int | float) -> Value:
+        array = np.array([value], np.float32 if isinstance(value, float) else np.int64)
+        return self.op("ConstantOfShape", shape, value=numpy_helper.from_array(array))
+
     def nonzero(self, value: Value) -> Value:
         """Indices of what is not 0 in a vector."""
         return self.reshape(self.op("NonZero", value), -1)
@@ -623,9 +627,7 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
         other = g.nonzero(g.reshape(g.cast(~g.op("Equal", g.reshape(offers, -1, 8), own), INT), -1))
         others, owners = g.gather(offers, other), other // 8
         prices = price(rows, mine, others, owners) + seams(others, owners)
-        dear = g.op(
-            "ConstantOfShape", g.op("Shape", offers), value=numpy_helper.from_array(np.array([3e38], np.float32))
-        )
+        dear = g.full(g.op("Shape", offers), 3e38)
         prices = g.reshape(g.op("ScatterElements", dear, other, prices), -1, 8)
         first = g.op("ArgMin", prices, axis=1, keepdims=1)
         least, best = (
@@ -762,9 +764,8 @@ def align(g: Graph, small: Value, source: Value, level: Level, any_: Value) -> V
     border = g.nonzero(g.reshape(g.cast(border, INT), -1))
     mine, beyond = g.gather(region, border // 4), g.gather(g.reshape(others, -1), border)
     known = g.op("Equal", g.gather(shift, beyond), 0)
-    sizes = g.op("ConstantOfShape", g.dims(count + 1), value=numpy_helper.from_array(np.array([0])))
-    ones = g.op("ConstantOfShape", g.op("Shape", mine), value=numpy_helper.from_array(np.array([1])))
-    sizes = g.op("ScatterElements", sizes, mine, ones, axis=0, reduction="add")
+    ones = g.full(g.op("Shape", mine), 1)
+    sizes = g.op("ScatterElements", g.full(g.dims(count + 1), 0), mine, ones, axis=0, reduction="add")
 
     def corner(cells: Value) -> Value:
         """Of cells, in `pixels` but for the margin."""
@@ -777,28 +778,26 @@ def align(g: Graph, small: Value, source: Value, level: Level, any_: Value) -> V
 
     def fitted(offers: Value, some: Value, moves: Value) -> Value:
         """`offers` (side * side, regions), with what the borders `some` add if all regions have moved by `moves`."""
-        q, r = g.gather(beyond, some), g.gather(mine, some)
-        there, moved = corner(q + g.gather(own, r)), g.gather(moves, g.gather(region, q))
-        copied = corner(g.gather(source, q)) + moved // side * line + moved % side
         total = g.gather(g.op("Shape", some), 0)
 
         def chunk(i: Value, offers: Value) -> tuple[Value]:
             begin = g.reshape(i * BORDERS, 1)
-            there_, copied_, r_ = (
-                g.op("Slice", values, begin, begin + BORDERS, np.array([0])) for values in (there, copied, r)
-            )
-            offered = g.reshape(g.gather(pixels, around + there_), side + cell - 1, side + cell - 1, -1)
-            wanted = g.gather(pixels, within + copied_)  # (cell * cell, B)
+            part = g.op("Slice", some, begin, begin + BORDERS, np.array([0]))  # (B,)
+            q, r = g.gather(beyond, part), g.gather(mine, part)
+            there, moved = corner(q + g.gather(own, r)), g.gather(moves, g.gather(region, q))
+            copied = corner(g.gather(source, q)) + moved // side * line + moved % side
+            offered = g.reshape(g.gather(pixels, around + there), side + cell - 1, side + cell - 1, -1)
+            wanted = g.gather(pixels, within + copied)  # (cell * cell, B)
             cost: Value | None = None
             for v, u in itertools.product(range(cell), repeat=2):
-                part = g.op("Slice", offered, np.array((v, u)), np.array((v + side, u + side)), np.array((0, 1)))
-                difference = part - g.gather(wanted, cell * v + u)
+                pixel = g.op("Slice", offered, np.array((v, u)), np.array((v + side, u + side)), np.array((0, 1)))
+                difference = pixel - g.gather(wanted, cell * v + u)
                 squares = difference * difference
                 cost = squares if cost is None else cost + squares
             assert cost is not None
             costs = g.cast(g.reshape(cost, side**2, -1), INT)  # floats are exact below 2^24; their sums are not
-            places = g.op("Expand", r_, g.op("Shape", costs))
-            return (g.op("ScatterElements", offers, places, costs, axis=1, reduction="add"),)
+            r = g.op("Expand", r, g.op("Shape", costs))
+            return (g.op("ScatterElements", offers, r, costs, axis=1, reduction="add"),)
 
         (offers,) = g.loop((total + BORDERS - 1) // BORDERS, chunk, (offers, INT))
         return offers
@@ -811,7 +810,7 @@ def align(g: Graph, small: Value, source: Value, level: Level, any_: Value) -> V
         first = g.op("ArgMin", offers, axis=0, keepdims=0)
         return g.where(of(offers, first) < of(offers, moves), first, moves)
 
-    moves = g.op("ConstantOfShape", g.dims(count + 1), value=numpy_helper.from_array(np.array([reach * (side + 1)])))
+    moves = g.full(g.dims(count + 1), reach * (side + 1))  # none
     start = fitted(stay * g.unsqueeze(sizes, 0), g.nonzero(g.cast(known, INT)), moves)
     between = g.nonzero(g.cast(~known, INT))
     moves, offers = cheapest(start, moves), start
