@@ -33,6 +33,8 @@ from rethined.masks import free_form
 OPSET = 18
 CHUNK = 2**16
 """Hole pixels written at a time: bounds the memory of the last stage."""
+BORDERS = 2**12
+"""Sides of cells that regions are fitted to at a time: bounds the memory of that stage."""
 STRIP = 32
 """Rows of the low-resolution image made at a time: bounds the memory of the first."""
 ANCESTORS = 14
@@ -195,14 +197,17 @@ class Graph:
         body: Callable[..., Sequence[Value]],
         *state: tuple[Value, int],
         scan: Sequence[int] = (),
+        ends: bool = False,
     ) -> list[Value]:
         """`body(i, *state)` `count` times, returning the next state and what is collected: the last state, and the
-        collections. `state` are pairs of a value and its type, `scan` the types of what is collected."""
+        collections. `state` are pairs of a value and its type, `scan` the types of what is collected. A body that
+        `ends` returns first whether to go on."""
         with self._body() as nodes:
             i, going = (Value(self, f"v{next(self._numbers)}") for _ in range(2))
             given = [Value(self, f"v{next(self._numbers)}") for _ in state]
             returned = body(self.op("Reshape", i, np.zeros(0, np.int64)), *given)
-            outputs = [self.op("Identity", value) for value in (going, *returned)]
+            again, *returned = returned if ends else (going, *returned)
+            outputs = [self.op("Identity", value) for value in (again, *returned)]
         kinds = [BOOL, *(kind for _, kind in state)]
         graph = helper.make_graph(
             nodes,
@@ -252,6 +257,10 @@ class Graph:
 
     def arange(self, count: Operand) -> Value:
         return self.op("Range", 0, count, 1)
+
+    def full(self, shape: Value, value: int | float) -> Value:
+        array = np.array([value], np.float32 if isinstance(value, float) else np.int64)
+        return self.op("ConstantOfShape", shape, value=numpy_helper.from_array(array))
 
     def nonzero(self, value: Value) -> Value:
         """Indices of what is not 0 in a vector."""
@@ -338,8 +347,10 @@ def pipeline(g: Graph, core: onnx.GraphProto, config: ModelConfig, image: Value,
     assert found is not None
     finest = levels[0]
     source = g.where(finest.known, g.arange(rows * columns), g.gather(found.source, found.place))
-    lacking = correction(g, low, source, finest, found.any)
-    return holes_filled(g, image, bits, source, finest, found.any, lacking, scale * search.CELL, width)
+    side = scale * search.CELL
+    place = places(g, source, align(g, small, source, finest, found.any), finest, scale)
+    lacking = correction(g, low, place, finest, found.any, side)
+    return holes_filled(g, image, bits, place, finest, found.any, lacking, side, width)
 
 
 def plan(g: Graph, height: Value, width: Value, stride: int) -> tuple[Value, Value, Value]:
@@ -616,9 +627,7 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
         other = g.nonzero(g.reshape(g.cast(~g.op("Equal", g.reshape(offers, -1, 8), own), INT), -1))
         others, owners = g.gather(offers, other), other // 8
         prices = price(rows, mine, others, owners) + seams(others, owners)
-        dear = g.op(
-            "ConstantOfShape", g.op("Shape", offers), value=numpy_helper.from_array(np.array([3e38], np.float32))
-        )
+        dear = g.full(g.op("Shape", offers), 3e38)
         prices = g.reshape(g.op("ScatterElements", dear, other, prices), -1, 8)
         first = g.op("ArgMin", prices, axis=1, keepdims=1)
         least, best = (
@@ -705,27 +714,161 @@ def inherited(
     return result
 
 
-def correction(g: Graph, low: Value, source: Value, level: Level, any_: Value) -> Value:
-    """`rethined.search.correction`, (h * w, 3); the low band itself where there is nothing to copy."""
+def regions(g: Graph, shift: Value, level: Level) -> tuple[Value, Value, Value]:
+    """`rethined.search._regions`: the region of every cell, and how many there are, which is also what known cells
+    have; and of each the shift, 0 after the last. `shift` of every cell, 0 where known."""
+    cells, hole = g.arange(level.count), ~g.op("Equal", shift, 0)
+    sides = [(g.gather(shift, there), there) for there in beside(g, level)]
+    joined = [(g.op("Equal", theirs, shift) & hole, there) for theirs, there in sides]
+
+    def spread(i: Value, root: Value) -> tuple[Value, Value]:
+        """The smallest neighbour's of the same region, then its root's."""
+        least = root
+        for same, there in joined:
+            least = g.op("Min", least, g.where(same, g.gather(root, there), root))
+        least = g.gather(least, least)
+        return g.op("ReduceMax", g.cast(least < root, INT), keepdims=0) > 0, least
+
+    (root,) = g.loop(level.count, spread, (cells, INT), ends=True)
+    begins = g.cast(g.op("Equal", root, cells) & hole, INT)
+    count = g.sum(begins, 0)
+    region = g.where(hole, g.gather(g.op("CumSum", begins, 0), root) - 1, count)
+    return region, count, g.concat(g.gather(shift, g.nonzero(begins)), np.array([0]), axis=0)
+
+
+def beside(g: Graph, level: Level) -> list[Value]:
+    """The cells above, left of, right of and below every cell; itself beyond the border."""
+    cells = g.arange(level.count)
+    y, x = cells // level.w, cells % level.w
+    inside = (y > 0, level.w * -1), (x > 0, -1), (x < level.w - 1, 1), (y < level.h - 1, level.w)
+    return [g.where(exists, cells + step, cells) for exists, step in inside]
+
+
+def align(g: Graph, small: Value, source: Value, level: Level, any_: Value) -> Value:
+    """`rethined.search.align`, (h * w, 2) of all cells, 0 of known ones; `small` (h, w, 3) in pixels."""
+    w, cell, reach = level.w, search.CELL, search.NUDGE
+    side = 2 * reach + 1  # moves, down and across, are numbers a * side + b, as `_nudge` counts them
+    away = np.abs(np.arange(side) - reach)
+    stay = g.constant(search.STAY * (away[:, None] + away).reshape(-1, 1))
+    reds, greens, blues = (g.gather(small, c, axis=2) for c in range(3))
+    grey = g.op("Floor", (reds + greens + blues) * 255.0 + 0.5)
+    line = w * cell + 2 * reach
+    pixels = g.reshape(g.op("Pad", grey, np.full(4, reach)), -1)  # (h cell + 2 reach) x line
+
+    cells = g.arange(level.count)
+    shift = g.where(level.known | ~any_, 0, source - cells)
+    region, count, own = regions(g, shift, level)
+    others = g.concat(*(g.unsqueeze(there, 1) for there in beside(g, level)), axis=1)  # (h * w, 4)
+    border = ~g.op("Equal", g.gather(region, others), g.unsqueeze(region, 1))
+    border = border & ~g.op("Equal", g.unsqueeze(shift, 1), 0)
+    border = g.nonzero(g.reshape(g.cast(border, INT), -1))
+    mine, beyond = g.gather(region, border // 4), g.gather(g.reshape(others, -1), border)
+    known = g.op("Equal", g.gather(shift, beyond), 0)
+    ones = g.full(g.op("Shape", mine), 1)
+    sizes = g.op("ScatterElements", g.full(g.dims(count + 1), 0), mine, ones, axis=0, reduction="add")
+
+    def corner(cells: Value) -> Value:
+        """Of cells, in `pixels` but for the margin."""
+        return (cells // w * line + cells % w) * cell
+
+    def square(length: int) -> Value:
+        return g.reshape(g.unsqueeze(g.constant(np.arange(length)), 1) * line + np.arange(length), -1, 1)
+
+    around, within = square(side + cell - 1), square(cell)
+
+    def fitted(offers: Value, some: Value, moves: Value) -> Value:
+        """`offers` (side * side, regions), with what the borders `some` add if all regions have moved by `moves`."""
+        total = g.gather(g.op("Shape", some), 0)
+
+        def chunk(i: Value, offers: Value) -> tuple[Value]:
+            begin = g.reshape(i * BORDERS, 1)
+            part = g.op("Slice", some, begin, begin + BORDERS, np.array([0]))  # (B,)
+            q, r = g.gather(beyond, part), g.gather(mine, part)
+            there, moved = corner(q + g.gather(own, r)), g.gather(moves, g.gather(region, q))
+            copied = corner(g.gather(source, q)) + moved // side * line + moved % side
+            offered = g.reshape(g.gather(pixels, around + there), side + cell - 1, side + cell - 1, -1)
+            wanted = g.gather(pixels, within + copied)  # (cell * cell, B)
+            cost: Value | None = None
+            for v, u in itertools.product(range(cell), repeat=2):
+                pixel = g.op("Slice", offered, np.array((v, u)), np.array((v + side, u + side)), np.array((0, 1)))
+                difference = pixel - g.gather(wanted, cell * v + u)
+                squares = difference * difference
+                cost = squares if cost is None else cost + squares
+            assert cost is not None
+            costs = g.cast(g.reshape(cost, side**2, -1), INT)  # floats are exact below 2^24; their sums are not
+            r = g.op("Expand", r, g.op("Shape", costs))
+            return (g.op("ScatterElements", offers, r, costs, axis=1, reduction="add"),)
+
+        (offers,) = g.loop((total + BORDERS - 1) // BORDERS, chunk, (offers, INT))
+        return offers
+
+    def of(offers: Value, moves: Value) -> Value:
+        return g.reshape(g.op("GatherElements", offers, g.unsqueeze(moves, 0), axis=0), -1)
+
+    def cheapest(offers: Value, moves: Value) -> Value:
+        """`moves` (regions,) where none is cheaper, or the first of the cheapest."""
+        first = g.op("ArgMin", offers, axis=0, keepdims=0)
+        return g.where(of(offers, first) < of(offers, moves), first, moves)
+
+    moves = g.full(g.dims(count + 1), reach * (side + 1))  # none
+    start = fitted(stay * g.unsqueeze(sizes, 0), g.nonzero(g.cast(known, INT)), moves)
+    between = g.nonzero(g.cast(~known, INT))
+    moves, offers = cheapest(start, moves), start
+    for _ in range(search.NUDGES - 1):
+        offers = fitted(start, between, moves)
+        moves = cheapest(offers, moves)
+
+    least, parts = of(offers, moves), []
+    for at, step in ((moves // side, side), (moves % side, 1)):
+        lower, upper = (of(offers, g.clip(moves + d, 0, side**2 - 1)) - least for d in (-step, step))
+        exists = (at > 0) & (at < side - 1) & (lower > 0) & (upper > 0)
+        total = g.where(exists, lower + upper, 1)
+        half = search.FINE // 2
+        fine = ((lower - upper) * half + total * half) // total - half  # never negative before the division
+        parts.append(g.unsqueeze((at - reach) * search.FINE + g.where(exists, fine, 0), 1))
+    return g.gather(g.concat(*parts, axis=1), region)
+
+
+def places(g: Graph, source: Value, moves: Value, level: Level, scale: Value) -> Value:
+    """`rethined.search.Sources.place`, (h * w, 2) of all cells: known ones are their own source."""
+    corner = g.concat(g.unsqueeze(source // level.w, 1), g.unsqueeze(source % level.w, 1), axis=1)
+    beyond = search.NUDGE + 1  # no move is that long
+    moved = (moves * scale + search.FINE // 2 + scale * search.FINE * beyond) // search.FINE - scale * beyond
+    return corner * (scale * search.CELL) + moved
+
+
+def correction(g: Graph, low: Value, place: Value, level: Level, any_: Value, side: Value) -> Value:
+    """`rethined.search.correction`, (h * w, 3); the low band itself where there is nothing to copy. `place` of cells
+    of `side` pixels."""
     h, w, count = level.h, level.w, level.count
     cells = g.arange(count)
     y, x = cells // w, cells % w
     trust = g.clip((4.0 - level.depth) / 2.5, 0.0, 1.0)
     share = 4.0 * (trust * trust) + float(search.TRUST)
     wanted = g.unsqueeze(share, 1) * low
-    for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
-        inside = (y + dy >= 0) & (y + dy < h) & (x + dx >= 0) & (x + dx < w)
-        step = w * dy + dx
-        beside = g.where(inside, cells + step, cells)
-        other = g.gather(source, beside)
+    spot = g.cast(place, FLOAT) / g.cast(side, FLOAT)
+    rows, columns = (g.gather(spot, axis, axis=1) for axis in (0, 1))
 
-        def colours(cell: Value) -> Value:
-            return g.gather(low, g.clip(cell, 0, count - 1))
+    def sample(dy: int, dx: int) -> Value:
+        """`rethined.search._sample`: (h * w, 3) of the low band, that far from each cell's place."""
+        taps = []
+        for at, length in ((rows + float(dy), h), (columns + float(dx), w)):
+            at = g.clip(at, 0.0, g.cast(length - 1, FLOAT))  # outside is only what is not used
+            before = g.cast(at, INT)
+            after = g.op("Min", before + 1, length - 1)
+            taps.append((before, after, g.unsqueeze(at - g.cast(before, FLOAT), 1)))
+        (top, bottom, f), (left, right, r) = taps
+        above, below = (
+            g.gather(low, row * w + left) * (1.0 - r) + g.gather(low, row * w + right) * r for row in (top, bottom)
+        )
+        return above * (1.0 - f) + below * f
 
-        here, there = colours(source) - colours(source + step), colours(other - step) - colours(other)
-        known = g.unsqueeze(g.gather(level.known, beside), 1)
-        exists = g.cast(inside, FLOAT)
-        wanted = wanted + g.where(known, here, (here + there) * 0.5) * g.unsqueeze(exists, 1)
+    copied = sample(0, 0)
+    for (dy, dx), there in zip(((-1, 0), (0, -1), (0, 1), (1, 0)), beside(g, level), strict=True):
+        exists = g.cast(~g.op("Equal", there, cells), FLOAT)
+        onward, back = copied - sample(dy, dx), g.gather(sample(-dy, -dx) - copied, there)
+        known = g.unsqueeze(g.gather(level.known, there), 1)
+        wanted = wanted + g.where(known, onward, (onward + back) * 0.5) * g.unsqueeze(exists, 1)
         share = share + exists
     planes = [g.reshape(g.transpose(values, 1, 0), 3, 1, h, w) for values in (low, wanted)]
     share = g.reshape(share, 1, 1, h, w)
@@ -745,7 +888,7 @@ def correction(g: Graph, low: Value, source: Value, level: Level, any_: Value) -
 
     (joined,) = g.loop(search.SWEEPS, sweep, (planes[0], FLOAT))
     joined = g.transpose(g.reshape(joined, 3, -1), 1, 0)
-    lacking = g.where(g.unsqueeze(hole, 1), joined - g.gather(low, source), 0.0)
+    lacking = g.where(g.unsqueeze(hole, 1), joined - copied, 0.0)
     return g.where(any_, lacking, low)
 
 
@@ -753,7 +896,7 @@ def holes_filled(
     g: Graph,
     image: Value,
     bits: Value,
-    source: Value,
+    place: Value,
     level: Level,
     any_: Value,
     lacking: Value,
@@ -774,11 +917,11 @@ def holes_filled(
     y, x = cells // w + dy, cells % w + dx  # (h * w, 16)
     there = inside(y, x)
     n = g.where(there, y * w + x, 0)
-    taken = g.gather(source, n)
-    sy, sx = taken // w - dy, taken % w - dx
+    top, left = (g.gather(g.gather(place, k, axis=1), n) - side * step for k, step in ((0, dy), (1, dx)))
+    sy, sx = ((begin + side // 2 + side) // side - 1 for begin in (top, left))  # the nearest cell
     there = there & ~g.gather(level.known, n) & inside(sy, sx) & any_
     there = there & g.gather(level.known, g.where(there, sy * w + sx, 0))
-    origin = g.reshape(g.where(there, (sy * width + sx) * side, 0), -1, 4)
+    origin = g.reshape(g.where(there, top * width + left, 0), -1, 4)
     heard = g.reshape(g.cast(there, FLOAT), -1, 4)
 
     where = g.op("NonZero", bits)  # (2, P)
