@@ -125,11 +125,29 @@ def _upsampled(picture: Floats, scale: int, top: int, left: int, rows: int, colu
     return np.asarray(lines[:, x0] * (1 - fx)[:, None] + lines[:, x1] * fx[:, None], np.float32)
 
 
-def describe(small: Floats, holes: Floats, values: Shorts, known: Bools, first: int, last: int) -> None:
-    """To rows `first` to `last` of `values` (5, h, w), zeros, and `known` (h, w): see `search.pyramid`.
+def describe(
+    small: Floats,
+    holes: Floats,
+    low: Floats,
+    query: Floats,
+    key: Floats,
+    values: Shorts,
+    known: Bools,
+    grey: Shorts,
+    q: Bytes,
+    k: Bytes,
+    first: int,
+    last: int,
+) -> None:
+    """To rows `first` to `last` of `values`, `known`, `grey`, `q` and `k`, the first three zeros: see
+    `search._describe`.
 
     Sums are in the compiled loop's order: the same bits.
     """
+    half = np.float32(0.5)
+    patches = slice(first // 2, last // 2)
+    for vectors, quantised in ((query, q), (key, k)):
+        quantised[patches] = np.rint(vectors[:, patches].transpose(1, 2, 0) * np.float32(127))
     height, width = last - first, known.shape[1]
 
     def pixels(picture: NDArray[Any]) -> NDArray[Any]:
@@ -140,20 +158,54 @@ def describe(small: Floats, holes: Floats, values: Shorts, known: Bools, first: 
 
     whole = (pixels(holes) == 0).all((0, 1))
     colours = pixels(small)
-    grey = colours[0] + colours[1] + colours[2]
+    total = colours[0] + colours[1] + colours[2]
     sums = np.zeros((5, height, width), np.float32)
     for y in range(4):
         for x in range(4):
             sums[:3] += colours[:, y, x]
             if x < 3:
-                sums[3] += np.abs(grey[y, x] - grey[y, x + 1])
+                sums[3] += np.abs(total[y, x] - total[y, x + 1])
             if y < 3:
-                sums[4] += np.abs(grey[y, x] - grey[y + 1, x])
+                sums[4] += np.abs(total[y, x] - total[y + 1, x])
     gains = np.asarray([120 / 16] * 3 + [120 * 2 / 36] * 2, np.float32)[:, None, None]
-    described = np.floor(sums * gains + np.float32(0.5))
+    described = np.floor(sums * gains + half)
     described[3:] = np.minimum(described[3:], 120)
     known[first:last] = whole
-    values[:, first:last] = described * whole
+    guess = np.floor(low[:, first:last].clip(0, 1) * np.float32(120) + half)
+    values[:3, first:last] = np.where(whole, described[:3], guess)
+    values[3:, first:last] = described[3:] * whole
+    pixels(grey)[:] = np.floor(total * np.float32(255) + half) * whole
+
+
+def halved(values: NDArray[Any], rows: int, columns: int, parts: int) -> NDArray[Any]:
+    """Sums over 2 x 2 cells, which axes `rows` and `columns` of `values` are, divided by `parts` and rounded; sides
+    are even."""
+    lines = np.add(*(np.moveaxis(values, rows, 0)[n::2].astype(np.int32) for n in (0, 1)))
+    sums: NDArray[Any] = np.add(*(np.moveaxis(np.moveaxis(lines, 0, rows), columns, 0)[n::2] for n in (0, 1)))
+    return np.moveaxis((sums + parts // 2) // parts, 0, columns)
+
+
+def halve(values: Shorts, known: Bools) -> tuple[Shorts, Bools]:
+    """The next level: see `search._halve`."""
+    return halved(values, 1, 2, 4).astype(np.int16), halved(known, 0, 1, 1) == 4
+
+
+def surround(values: Shorts, known: Bools) -> None:
+    """Fill what is not known of `values` (C, h, w), in place: see `search._surround`."""
+    sums = np.concatenate([values * known, known[None]]).astype(np.int32)  # last, how many cells are known
+    values *= known
+    y, x = np.nonzero(~known)
+    halvings = 0
+    while len(y) and max(sums[0].shape) > 1:
+        height, width = sums[0].shape
+        if height % 2 or width % 2:
+            sums = np.pad(sums, ((0, 0), (0, height % 2), (0, width % 2)))
+        sums, halvings = halved(sums, 1, 2, 1), halvings + 1
+        block = sums[:, y >> halvings, x >> halvings]
+        some = block[-1] > 0
+        total, count = block[:-1, some], block[-1, some]
+        values[:, y[some], x[some]] = (2 * total + count) // (2 * count)
+        y, x = y[~some], x[~some]
 
 
 def run(

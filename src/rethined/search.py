@@ -55,7 +55,7 @@ ROUNDS = 4
 """Searches at each level, with a vote after each but the last."""
 JUMPS = ((8, 4, 2, 1), (2, 1), (2, 1), (2, 1))
 """In each round: how far away, in cells, the neighbours are whose sources are tried."""
-GUESSES = (3, 6, 12)
+GUESSES = (2, 4, 8)
 """By level, finest first: random places tried after the neighbours', each within half the last one's distance."""
 INHERITED = (3, 6)
 """By level: how deep in the hole, in cells, the coarser level has its say. Nearer to what is known, small cells and
@@ -140,7 +140,7 @@ def find(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, 
     `query` and `key` (D, h / 2 CELL, w / 2 CELL) from the core.
     """
     found: Ints | None = None
-    levels = pyramid(small, holes, low, query, key, together)
+    levels, grey = pyramid(small, holes, low, query, key, together)
     for number in reversed(range(LEVELS)):
         found = search(levels[number], number, found, together)
     if found is None:
@@ -148,63 +148,37 @@ def find(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, 
     known = levels[0].known
     cells = np.flatnonzero(~known).astype(np.int32)
     source = found.reshape(-1)[cells]
-    return Sources(cells, source, align(small, known, cells, source, together), depths(known))
+    return Sources(cells, source, align(grey, known, cells, source, together), depths(known))
 
 
-def pyramid(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, together: Together) -> list[Level]:
-    """The picture at LEVELS sizes, finest first; holes have the low band's colours and the texture around."""
+def pyramid(
+    small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, together: Together
+) -> tuple[list[Level], Shorts]:
+    """The picture at LEVELS sizes, finest first; holes have the low band's colours and the texture around. And the
+    known cells' R + G + B, of white 765, in full low resolution (h, w)."""
     height, width = low.shape[1:]
     values, known = np.zeros((CHANNELS, height, width), np.int16), np.zeros((height, width), np.bool_)
+    grey = np.zeros(small.shape[1:], np.int16)
+    q, k = (np.empty((*vectors.shape[1:], len(vectors)), np.int8) for vectors in (query, key))
     describe, rows = _describe or plain.describe, iter(range(0, height, 8))  # a multiple of 8, as both sides are
 
     def take() -> None:
         for row in rows:
-            describe(small, holes, values, known, row, row + 8)
+            describe(small, holes, low, query, key, values, known, grey, q, k, row, row + 8)
 
     together(take)
-    cells = np.flatnonzero(~known)
-    guess = low.reshape(3, -1)[:, cells].clip(0, 1)
-    values[:3].reshape(3, -1)[:, cells] = np.floor(guess * np.float32(WHITE) + np.float32(0.5))
-    values[3:] = from_ancestors(values[3:], known)
-    q, k = (np.rint(vectors * np.float32(UNIT)).astype(np.int8) for vectors in (query, key))
+    (_surround or plain.surround)(values[3:], known)
     levels = []
     for number in range(LEVELS):
         if number:
-            values, known = (_sums(values) + 2) >> 2, _sums(known.astype(np.int16)) == 4
+            values, known = (_halve or plain.halve)(values, known)
         if number > 1:
-            q, k = (((_sums(vectors.astype(np.int16)) + 2) >> 2).astype(np.int8) for vectors in (q, k))
-        patch = np.arange(q[0].size, dtype=np.int32).reshape(q.shape[1:])
+            q, k = (plain.halved(vectors, 0, 1, 4).astype(np.int8) for vectors in (q, k))
+        patch = np.arange(q[..., 0].size, dtype=np.int32).reshape(q.shape[:2])
         if not number:
             patch = patch.repeat(2, 0).repeat(2, 1)
-        levels.append(Level(values, known, patch, *(np.ascontiguousarray(v.reshape(len(v), -1).T) for v in (q, k))))
-    return levels
-
-
-def _sums(values: NDArray[Any]) -> NDArray[Any]:
-    """Sums of 2 x 2 cells, which the last two axes are; sides are even."""
-    lines = values[..., ::2, :] + values[..., 1::2, :]
-    total: NDArray[Any] = lines[..., ::2] + lines[..., 1::2]
-    return total
-
-
-def from_ancestors(values: Shorts, known: Bools) -> Shorts:
-    """`values` (C, h, w), not negative, where `known`; elsewhere the mean of the smallest block of 2^n x 2^n cells
-    around that knows any, rounded."""
-    filled = values * known
-    sums = np.concatenate([filled, known[None]]).astype(np.int32)  # last, how many cells are known
-    y, x = np.nonzero(~known)
-    halvings = 0
-    while len(y) and max(sums[0].shape) > 1:
-        height, width = sums[0].shape
-        if height % 2 or width % 2:
-            sums = np.pad(sums, ((0, 0), (0, height % 2), (0, width % 2)))
-        sums, halvings = _sums(sums), halvings + 1
-        block = sums[:, y >> halvings, x >> halvings]
-        some = block[-1] > 0
-        total, count = block[:-1, some], block[-1, some]
-        filled[:, y[some], x[some]] = (2 * total + count) // (2 * count)
-        y, x = y[~some], x[~some]
-    return filled
+        levels.append(Level(values, known, patch, q.reshape(-1, q.shape[2]), k.reshape(-1, k.shape[2])))
+    return levels, grey
 
 
 def interior(known: Bools) -> Bools:
@@ -326,7 +300,7 @@ def inherited(
     return result
 
 
-def align(small: Floats, known: Bools, cells: Ints, source: Ints, together: Together) -> Ints:
+def align(grey: Shorts, known: Bools, cells: Ints, source: Ints, together: Together) -> Ints:
     """How regions are moved so that what they copy continues what is beside them: `Sources.moves`.
 
     Sources are found by the cell, which is 4 low-resolution pixels; a roof's edge is seen to break at less. A region,
@@ -335,9 +309,8 @@ def align(small: Floats, known: Bools, cells: Ints, source: Ints, together: Toge
     what lies there (sum of squares over the cells on the other side), then refined by the parabola through the
     neighbouring moves. All regions move at once, by what lies there after the move before.
 
-    `small` (3, h, w) from `Upscaler.shrink`, `known` (h / CELL, w / CELL), `cells` and `source` as in `Sources`.
+    `grey` (h, w) from `pyramid`, `known` (h / CELL, w / CELL), `cells` and `source` as in `Sources`.
     """
-    grey = np.floor((small[0] + small[1] + small[2]) * np.float32(255) + np.float32(0.5)).astype(np.int16)
     shift = np.zeros(known.size, np.int32)  # never 0 in the hole, and 0 elsewhere
     shift[cells] = source - cells
     region, beyond, first, own = (_regions or plain.regions)(shift, cells, known.shape[1])
@@ -573,9 +546,16 @@ def _meld(joined, colours, copied, place, trust, cells, half, relaxation, sweeps
 
 
 @compiled()
-def _describe(small, holes, values, known, first, last):  # type: ignore[no-untyped-def]
-    """What `pyramid` compares of the cells of rows `first` to `last`, to `values` (CHANNELS, h, w), which stays where
-    they are not wholly known; and whether they are, to `known` (h, w)."""
+def _describe(small, holes, low, query, key, values, known, grey, q, k, first, last):  # type: ignore[no-untyped-def]
+    """What `pyramid` compares of the cells of rows `first` to `last`: to `values` (CHANNELS, h, w), in the hole the
+    colours of `low` and no texture; whether they are wholly known, to `known` (h, w); if so, their pixels to `grey`;
+    and `query` and `key` (D, h / 2, w / 2) to `q` and `k` (h / 2, w / 2, D)."""
+    half, white = np.float32(0.5), np.float32(120)
+    for y in range(first // 2, last // 2):
+        for d in range(len(query)):
+            for x in range(q.shape[1]):
+                q[y, x, d] = np.int8(np.rint(query[d, y, x] * np.float32(127)))
+                k[y, x, d] = np.int8(np.rint(key[d, y, x] * np.float32(127)))
     for cy in range(first, last):
         for cx in range(known.shape[1]):
             whole = True
@@ -587,21 +567,86 @@ def _describe(small, holes, values, known, first, last):  # type: ignore[no-unty
                     red += r
                     green += g
                     blue += b
-                    grey = r + g + b
+                    all_ = r + g + b
                     if x < 4 * cx + 3:
-                        across += abs(grey - (small[0, y, x + 1] + small[1, y, x + 1] + small[2, y, x + 1]))
+                        across += abs(all_ - (small[0, y, x + 1] + small[1, y, x + 1] + small[2, y, x + 1]))
                     if y < 4 * cy + 3:
-                        down += abs(grey - (small[0, y + 1, x] + small[1, y + 1, x] + small[2, y + 1, x]))
+                        down += abs(all_ - (small[0, y + 1, x] + small[1, y + 1, x] + small[2, y + 1, x]))
             if not whole:
+                for c in range(3):
+                    guess = min(max(low[c, cy, cx], np.float32(0)), np.float32(1))
+                    values[c, cy, cx] = np.floor(guess * white + half)
                 continue
             known[cy, cx] = True
             colour = np.float32(120 / 16)
             difference = np.float32(120 * 2 / 36)
-            values[0, cy, cx] = np.floor(red * colour + np.float32(0.5))
-            values[1, cy, cx] = np.floor(green * colour + np.float32(0.5))
-            values[2, cy, cx] = np.floor(blue * colour + np.float32(0.5))
-            values[3, cy, cx] = min(np.float32(120), np.floor(across * difference + np.float32(0.5)))
-            values[4, cy, cx] = min(np.float32(120), np.floor(down * difference + np.float32(0.5)))
+            values[0, cy, cx] = np.floor(red * colour + half)
+            values[1, cy, cx] = np.floor(green * colour + half)
+            values[2, cy, cx] = np.floor(blue * colour + half)
+            values[3, cy, cx] = min(white, np.floor(across * difference + half))
+            values[4, cy, cx] = min(white, np.floor(down * difference + half))
+            for y in range(4 * cy, 4 * cy + 4):
+                for x in range(4 * cx, 4 * cx + 4):
+                    grey[y, x] = np.floor((small[0, y, x] + small[1, y, x] + small[2, y, x]) * np.float32(255) + half)
+
+
+@compiled()
+def _surround(values, known):  # type: ignore[no-untyped-def]
+    """To cells of `values` (C, h, w) that are not `known` the mean of the smallest block of 2^n x 2^n cells around that
+    knows any, rounded; 0 where none does."""
+    channels, height, width = values.shape
+    levels = 0
+    while (max(height, width) - 1) >> levels:
+        levels += 1
+    # The sums of all blocks, one size after the other; after the channels', how many cells are known.
+    starts = np.zeros(levels + 2, np.int64)
+    for n in range(levels + 1):
+        starts[n + 1] = starts[n] + (((height - 1) >> n) + 1) * (((width - 1) >> n) + 1)
+    sums = np.zeros((starts[levels + 1], channels + 1), np.int32)
+    for y in range(height):
+        for x in range(width):
+            if known[y, x]:
+                for c in range(channels):
+                    sums[y * width + x, c] = values[c, y, x]
+                sums[y * width + x, channels] = 1
+    for n in range(1, levels + 1):
+        below, across = ((width - 1) >> (n - 1)) + 1, ((width - 1) >> n) + 1
+        for y in range(((height - 1) >> (n - 1)) + 1):
+            for x in range(below):
+                at, part = starts[n] + (y >> 1) * across + (x >> 1), starts[n - 1] + y * below + x
+                for c in range(channels + 1):
+                    sums[at, c] += sums[part, c]
+    for y in range(height):
+        for x in range(width):
+            if known[y, x]:
+                continue
+            for n in range(1, levels + 1):
+                at = starts[n] + (y >> n) * (((width - 1) >> n) + 1) + (x >> n)
+                count = sums[at, channels]
+                if count:
+                    for c in range(channels):
+                        values[c, y, x] = (2 * sums[at, c] + count) // (2 * count)
+                    break
+
+
+@compiled()
+def _halve(values, known):  # type: ignore[no-untyped-def]
+    """`values` (C, h, w) at half the size, rounded means of four, and whether all four are `known`; sides are even."""
+    channels, height, width = values.shape
+    halved = np.empty((channels, height // 2, width // 2), np.int16)
+    whole = np.empty((height // 2, width // 2), np.bool_)
+    for y in range(height // 2):
+        above, below = 2 * y, 2 * y + 1
+        for x in range(width // 2):
+            whole[y, x] = (
+                known[above, 2 * x] & known[above, 2 * x + 1] & known[below, 2 * x] & known[below, 2 * x + 1]
+            )
+        for c in range(channels):
+            for x in range(width // 2):
+                upper = values[c, above, 2 * x] + values[c, above, 2 * x + 1]
+                lower = values[c, below, 2 * x] + values[c, below, 2 * x + 1]
+                halved[c, y, x] = (upper + lower + 2) >> 2
+    return halved, whole
 
 
 @compiled()
