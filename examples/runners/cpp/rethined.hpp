@@ -55,10 +55,10 @@ constexpr std::array INHERITED = {3, 6, 0};   // by level: how deep in the hole 
 constexpr int DECISION = 8;                   // how strongly votes prefer what fits
 constexpr std::array<std::array<int, 2>, 9> NEARBY = {
     {{0, 0}, {0, -1}, {0, 1}, {-1, 0}, {1, 0}, {-1, -1}, {-1, 1}, {1, -1}, {1, 1}}};
-constexpr int NUDGE = 3, NUDGES = 3;    // how far regions are moved, in low-resolution pixels, and how often
-constexpr int MOVES = 2 * NUDGE + 1;    // places tried along each axis
-constexpr int STAY = 600;               // what each pixel of a move costs beside one border of a cell
-constexpr int FINE = 64;                // parts of a low-resolution pixel in which moves are counted
+constexpr int NUDGE = 3, NUDGES = 3;  // how far regions are moved, in low-resolution pixels, and how often
+constexpr int MOVES = 2 * NUDGE + 1;  // places tried along each axis
+constexpr int STAY = 600;             // what each pixel of a move costs beside one border of a cell
+constexpr int FINE = 64;              // parts of a low-resolution pixel in which moves are counted
 constexpr float TRUST = 0.02f, RELAXATION = 1.7f;  // of `correction`
 constexpr int SWEEPS = 20;
 constexpr int DEEPEST = 7;  // depths beyond are treated alike
@@ -420,7 +420,8 @@ public:
         : moves(shift.size(), {0, 0}), shift(shift), w(small.w / CELL), columns(small.w), region(shift.size(), -1) {
         const int size = small.h * small.w;
         const float* image = small.image.data();
-        for (int i = 0; i < size; i++) grey.push_back(std::int16_t(rounded(image[i] + image[size + i] + image[2 * size + i], 255)));
+        for (int i = 0; i < size; i++)
+            grey.push_back(std::int16_t(rounded(image[i] + image[size + i] + image[2 * size + i], 255)));
         for (int cell = 0; cell < int(shift.size()); cell++)
             if (shift[cell] != 0 && region[cell] < 0) flood(cell);
         std::vector<Place> at(regions.size(), {0, 0});
@@ -466,8 +467,10 @@ private:
             };
             visit(p >= w, p - w), visit(x > 0, p - 1), visit(x < w - 1, p + 1), visit(p + w < int(shift.size()), p + w);
         }
-        for (int i = 0; i < MOVES * MOVES; i++)
-            found.alone[i] = STAY * std::int64_t(found.beyond.size()) * (std::abs(i / MOVES - NUDGE) + std::abs(i % MOVES - NUDGE));
+        for (int i = 0; i < MOVES * MOVES; i++) {
+            const int away = std::abs(i / MOVES - NUDGE) + std::abs(i % MOVES - NUDGE);
+            found.alone[i] = STAY * std::int64_t(found.beyond.size()) * away;
+        }
         regions.push_back(std::move(found));
     }
 
@@ -557,8 +560,11 @@ inline Floats correction(const Floats& low, const std::vector<Place>& begin, con
         const float* lower = fy > 0 ? upper + 3 * w : upper;
         const int right = fx > 0 ? 3 : 0;
         std::array<float, 3> result;
-        for (int c = 0; c < 3; c++)
-            result[c] = (upper[c] * (1 - fx) + upper[right + c] * fx) * (1 - fy) + (lower[c] * (1 - fx) + lower[right + c] * fx) * fy;
+        for (int c = 0; c < 3; c++) {
+            const float above = upper[c] * (1 - fx) + upper[right + c] * fx;
+            const float below = lower[c] * (1 - fx) + lower[right + c] * fx;
+            result[c] = above * (1 - fy) + below * fy;
+        }
         return result;
     };
     for (int cell = 0; cell < cells; cell++) {
@@ -580,7 +586,8 @@ inline Floats correction(const Floats& low, const std::vector<Place>& begin, con
         for (int c = 0; c < 3; c++) wanted[cell * 3 + c] = trust * colours[cell * 3 + c];
         neighbours(cell, [&](int step) {
             const int other = cell + step, dy = step / w, dx = step % w;
-            const auto onward = sample(cell, dy, dx), back = sample(other, level.known[other] ? 0 : -dy, level.known[other] ? 0 : -dx);
+            const auto onward = sample(cell, dy, dx);
+            const auto back = level.known[other] ? onward : sample(other, -dy, -dx);  // not used there
             share[cell] += 1;
             for (int c = 0; c < 3; c++) {
                 const float here = copied[cell * 3 + c] - onward[c], there = back[c] - copied[other * 3 + c];

@@ -346,13 +346,13 @@ def align(small: np.ndarray, shift: np.ndarray, w: int) -> np.ndarray:
     source has beyond its border differs least from what lies there: first from known cells alone, then from what
     other regions copy after their move before. Parts of a pixel are those of the parabola through the costs.
     """
-    grey = np.floor((small[0] + small[1] + small[2]) * f32(255) + f32(0.5)).astype(np.int64)
+    grey = np.floor((small[0] + small[1] + small[2]) * f32(255) + f32(0.5)).astype(np.int32)
     cells = np.arange(shift.size).reshape(-1, w)
     left, right, upper, lower = cells[:, :-1], cells[:, 1:], cells[:-1], cells[1:]
     beside = (left, right), (right, left), (upper, lower), (lower, upper)
     inside, beyond = np.concatenate([np.stack(pair).reshape(2, -1) for pair in beside], 1)
     same = shift[inside] == shift[beyond]
-    root, now = np.zeros(0), cells.reshape(-1)
+    root, now = np.zeros(0, int), cells.reshape(-1)
     while not np.array_equal(root, now):  # the first cell of each one's region
         root, now = now, now.copy()
         np.minimum.at(now, inside[same], root[beyond[same]])
@@ -363,22 +363,25 @@ def align(small: np.ndarray, shift: np.ndarray, w: int) -> np.ndarray:
     owner, count = region[inside], len(first)
     away = np.abs(np.arange(-NUDGE, NUDGE + 1))
     alone = STAY * np.bincount(owner, minlength=count)[:, None, None] * (away[:, None] + away)
-    every, axis = np.arange(count), np.arange(CELL)
+    every = np.arange(count)
     moves, fine = np.zeros((count, 2), np.int64), np.zeros((count, 2), np.int64)
 
-    def blocks(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """(n, CELL, CELL) grey values, from these pixels on."""
-        return np.asarray(grey[(y[:, None] + axis)[:, :, None], (x[:, None] + axis)[:, None]])
+    def blocks(corner: np.ndarray, side: int) -> np.ndarray:
+        """(n, side, side) grey values, from these pixels (n, 2) on."""
+        y, x = (corner[:, :, None] + np.arange(side)).swapaxes(0, 1)
+        return np.asarray(grey[y[:, :, None], x[:, None]])
 
     for turn in range(NUDGES):
         some = (shift[beyond] == 0) == (turn == 0)
         q, mover = beyond[some], owner[some]
         there = np.stack(np.divmod(q + shift[q], w), 1) * CELL + moves[region[q]]
-        wanted = blocks(*there.T)
-        y, x = np.stack(np.divmod(q + shift[inside[some]], w)) * CELL - NUDGE
+        wanted = blocks(there, CELL)
+        here = np.stack(np.divmod(q + shift[inside[some]], w), 1) * CELL - NUDGE
+        around = blocks(here, CELL + 2 * NUDGE)
         costs = alone.copy()
         for down, across in np.ndindex(costs.shape[1:]):
-            squares = ((blocks(y + down, x + across) - wanted) ** 2).sum((1, 2))
+            difference = around[:, down : down + CELL, across : across + CELL] - wanted
+            squares = np.einsum("nyx,nyx->n", difference, difference)
             costs[:, down, across] += np.bincount(mover, squares, count).astype(np.int64)  # of doubles: exact
         if turn == 0:
             alone = costs
@@ -433,8 +436,7 @@ def correction(low: np.ndarray, begin: np.ndarray, known: np.ndarray, side: int)
 
 
 def sample(colours: np.ndarray, place: np.ndarray, h: int, w: int) -> np.ndarray:
-    """`colours` (h w, 3) at `place` (n, 2), rows and columns, not beyond the border: bilinear."""
-    place = place.clip(0, (h - 1, w - 1)).astype(f32)  # what lies beyond is asked for beside known cells, and not used
+    """`colours` (h w, 3) at `place` (n, 2), rows and columns inside: bilinear."""
     top, left = place.astype(np.int64).T
     fy, fx = (place - np.floor(place)).T[..., None]
     below, right = np.minimum(top + 1, h - 1), np.minimum(left + 1, w - 1)
