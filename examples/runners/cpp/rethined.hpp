@@ -55,6 +55,10 @@ constexpr std::array INHERITED = {3, 6, 0};   // by level: how deep in the hole 
 constexpr int DECISION = 8;                   // how strongly votes prefer what fits
 constexpr std::array<std::array<int, 2>, 9> NEARBY = {
     {{0, 0}, {0, -1}, {0, 1}, {-1, 0}, {1, 0}, {-1, -1}, {-1, 1}, {1, -1}, {1, 1}}};
+constexpr int NUDGE = 3, NUDGES = 3;  // how far regions are moved, in low-resolution pixels, and how often
+constexpr int MOVES = 2 * NUDGE + 1;  // places tried along each axis
+constexpr int STAY = 600;             // what each pixel of a move costs beside one border of a cell
+constexpr int FINE = 64;              // parts of a low-resolution pixel in which moves are counted
 constexpr float TRUST = 0.02f, RELAXATION = 1.7f;  // of `correction`
 constexpr int SWEEPS = 20;
 constexpr int DEEPEST = 7;  // depths beyond are treated alike
@@ -396,8 +400,123 @@ private:
     }
 };
 
-// For every cell the cell it copies, known ones themselves; empty where there is nothing to copy.
-inline Ints find(Level level) {
+// a / b, rounded down; b > 0.
+template <typename T>
+T floor_div(T a, T b) { return a / b - (a % b < 0); }
+
+struct Place {
+    int y, x;
+};
+
+// How far beside their sources cells copy, down and to the right, in low-resolution pixels / FINE. A region, hole cells
+// side by side of one shift (never 0; 0 where known), moves as a whole, to where what its source has beyond its border
+// differs least from what lies there: first from known cells alone, then from what other regions copy after their move
+// before. Parts of a pixel are those of the parabola through the costs.
+class Alignment {
+public:
+    std::vector<Place> moves;  // of every cell
+
+    Alignment(const Small& small, const Ints& shift)
+        : moves(shift.size(), {0, 0}), shift(shift), w(small.w / CELL), columns(small.w), region(shift.size(), -1) {
+        const int size = small.h * small.w;
+        const float* image = small.image.data();
+        for (int i = 0; i < size; i++)
+            grey.push_back(std::int16_t(rounded(image[i] + image[size + i] + image[2 * size + i], 255)));
+        for (int cell = 0; cell < int(shift.size()); cell++)
+            if (shift[cell] != 0 && region[cell] < 0) flood(cell);
+        std::vector<Place> at(regions.size(), {0, 0});
+        for (int turn = 0; turn < NUDGES; turn++) {
+            const std::vector<Place> before(at);
+            for (std::size_t r = 0; r < regions.size(); r++) at[r] = move(regions[r], before[r], turn, before);
+        }
+        for (std::size_t cell = 0; cell < shift.size(); cell++) {
+            if (shift[cell] == 0) continue;
+            const Place whole = at[region[cell]], part = regions[region[cell]].fine;
+            moves[cell] = {whole.y * FINE + part.y, whole.x * FINE + part.x};
+        }
+    }
+
+private:
+    using Costs = std::array<std::int64_t, MOVES * MOVES>;
+
+    struct Region {
+        int own;      // shift
+        Ints beyond;  // the cells on the other side of its border
+        Costs alone;  // what known cells say
+        Place fine;
+    };
+
+    const Ints& shift;
+    const int w, columns;
+    Ints region;
+    std::vector<Region> regions;
+    std::vector<std::int16_t> grey;
+
+    // The region of `cell`.
+    void flood(int cell) {
+        Region found{shift[cell], {}, {}, {}};
+        Ints open{cell};
+        region[cell] = int(regions.size());
+        while (!open.empty()) {
+            const int p = open.back(), x = p % w;
+            open.pop_back();
+            const auto visit = [&](bool inside, int q) {
+                if (!inside) return;
+                if (shift[q] != found.own) found.beyond.push_back(q);
+                else if (region[q] < 0) region[q] = int(regions.size()), open.push_back(q);
+            };
+            visit(p >= w, p - w), visit(x > 0, p - 1), visit(x < w - 1, p + 1), visit(p + w < int(shift.size()), p + w);
+        }
+        for (int i = 0; i < MOVES * MOVES; i++) {
+            const int away = std::abs(i / MOVES - NUDGE) + std::abs(i % MOVES - NUDGE);
+            found.alone[i] = STAY * std::int64_t(found.beyond.size()) * away;
+        }
+        regions.push_back(std::move(found));
+    }
+
+    // Where a region moves from `now`, the place it has in `before`, and what of a pixel is left.
+    Place move(Region& of, Place now, int turn, const std::vector<Place>& before) {
+        Costs costs(of.alone);
+        for (const int q : of.beyond) {
+            if ((shift[q] == 0) != (turn == 0)) continue;
+            const int there = q + of.own, copied = q + shift[q];
+            const Place moved = turn ? before[region[q]] : Place{0, 0};
+            compare(costs, (there / w * CELL - NUDGE) * columns + there % w * CELL - NUDGE,
+                    (copied / w * CELL + moved.y) * columns + copied % w * CELL + moved.x);
+        }
+        if (turn == 0) of.alone = costs;
+        int best = (now.y + NUDGE) * MOVES + now.x + NUDGE;
+        for (int i = 0; i < MOVES * MOVES; i++)
+            if (costs[i] < costs[best]) best = i;
+        const auto part = [&](int place, int step) {
+            if (place == 0 || place == MOVES - 1) return 0;
+            const std::int64_t lower = costs[best - step] - costs[best], upper = costs[best + step] - costs[best];
+            return lower > 0 && upper > 0 ? int(floor_div((lower - upper) * (FINE / 2), lower + upper)) : 0;
+        };
+        of.fine = {part(best / MOVES, MOVES), part(best % MOVES, 1)};
+        return {best / MOVES - NUDGE, best % MOVES - NUDGE};
+    }
+
+    // Adds to `costs` how much a cell, from pixel `at` on, differs from that at `from` on, and all within MOVES.
+    void compare(Costs& costs, int from, int at) const {
+        for (int i = 0; i < MOVES; i++, from += columns) {
+            std::array<int, MOVES + 1> sums{};  // one more than needed, as many as fill a vector register
+            for (int v = 0; v < CELL; v++) {
+                for (int u = 0; u < CELL; u++) {
+                    const std::int16_t wanted = grey[at + v * columns + u], *row = &grey[from + v * columns + u];
+                    for (int t = 0; t < MOVES + 1; t++) {
+                        const auto difference = std::int16_t(row[t] - wanted);
+                        sums[t] += difference * difference;
+                    }
+                }
+            }
+            for (int t = 0; t < MOVES; t++) costs[i * MOVES + t] += sums[t];
+        }
+    }
+};
+
+// For every cell where in the photo what it copies begins; empty where there is nothing to copy.
+inline std::vector<Place> find(Level level, const Small& small) {
     Level middle = coarser(level), coarsest = coarser(middle);
     std::optional<Found> found;
     Level* levels[] = {&level, &middle, &coarsest};
@@ -405,22 +524,54 @@ inline Ints find(Level level) {
         Search search(*levels[number], number, found ? &*found : nullptr);
         if (search.found) found = search.found;
     }
-    Ints result;
+    std::vector<Place> result;
     if (!found) return result;
+    Ints shift;
     for (int cell = 0; cell < level.h * level.w; cell++)
-        result.push_back(level.known[cell] ? cell : found->source[found->place[cell]]);
+        shift.push_back(level.known[cell] ? 0 : found->source[found->place[cell]] - cell);
+    const Alignment alignment(small, shift);
+    const auto pixels = [&](int cells, int move) {
+        return cells * CELL * small.scale + floor_div(move * small.scale + FINE / 2, FINE);
+    };
+    for (int cell = 0; cell < level.h * level.w; cell++) {
+        const int from = cell + shift[cell];
+        const Place move = alignment.moves[cell];
+        result.push_back({pixels(from / level.w, move.y), pixels(from % level.w, move.x)});
+    }
     return result;
 }
 
 // What copied cells lack (h, w, 3) of a low band in which what is copied from different places joins: it has the
 // differences between neighbours that copies have, and in part the network's colours. A screened Poisson equation,
-// solved by over-relaxation, in each sweep first the cells of even row plus column, then the others.
-inline Floats correction(const Floats& low, const Ints& source, const Level& level) {
+// solved by over-relaxation, in each sweep first the cells of even row plus column, then the others. `begin` is what
+// `find` found, `side` a cell's in pixels.
+inline Floats correction(const Floats& low, const std::vector<Place>& begin, const Level& level, int side) {
     const int h = level.h, w = level.w, cells = h * w;
     Floats colours(cells * 3), wanted(cells * 3), share(cells);
     for (int i = 0; i < cells * 3; i++) colours[i] = low[i % 3 * cells + i / 3];
-    if (source.empty()) return colours;
-    Floats joined(colours);
+    if (begin.empty()) return colours;
+    Floats joined(colours), copied(colours);
+    // The low band, bilinear, `dy` and `dx` cells beside where a cell copies.
+    const auto sample = [&](int cell, int dy, int dx) {
+        const float y = float(begin[cell].y) / side + dy, x = float(begin[cell].x) / side + dx;
+        const int top = int(y), left = int(x);
+        const float fy = y - top, fx = x - left;
+        const float* upper = &colours[(top * w + left) * 3];
+        const float* lower = fy > 0 ? upper + 3 * w : upper;
+        const int right = fx > 0 ? 3 : 0;
+        std::array<float, 3> result;
+        for (int c = 0; c < 3; c++) {
+            const float above = upper[c] * (1 - fx) + upper[right + c] * fx;
+            const float below = lower[c] * (1 - fx) + lower[right + c] * fx;
+            result[c] = above * (1 - fy) + below * fy;
+        }
+        return result;
+    };
+    for (int cell = 0; cell < cells; cell++) {
+        if (level.known[cell]) continue;
+        const auto there = sample(cell, 0, 0);
+        std::copy(there.begin(), there.end(), &copied[cell * 3]);
+    }
     const auto neighbours = [&](int cell, auto&& visit) {
         const int y = cell / w, x = cell % w;
         if (y > 0) visit(-w);
@@ -431,16 +582,16 @@ inline Floats correction(const Floats& low, const Ints& source, const Level& lev
     for (int cell = 0; cell < cells; cell++) {
         if (level.known[cell]) continue;
         const float near = std::clamp((4 - level.depth[cell]) / 2.5f, 0.0f, 1.0f), trust = 4 * near * near + TRUST;
-        const int own = source[cell];
         share[cell] = trust;
         for (int c = 0; c < 3; c++) wanted[cell * 3 + c] = trust * colours[cell * 3 + c];
         neighbours(cell, [&](int step) {
-            const int other = source[cell + step];
+            const int other = cell + step, dy = step / w, dx = step % w;
+            const auto onward = sample(cell, dy, dx);
+            const auto back = level.known[other] ? onward : sample(other, -dy, -dx);  // not used there
             share[cell] += 1;
             for (int c = 0; c < 3; c++) {
-                const float here = colours[own * 3 + c] - colours[(own + step) * 3 + c];
-                const float there = colours[(other - step) * 3 + c] - colours[other * 3 + c];
-                wanted[cell * 3 + c] += level.known[cell + step] ? here : (here + there) / 2;
+                const float here = copied[cell * 3 + c] - onward[c], there = back[c] - copied[other * 3 + c];
+                wanted[cell * 3 + c] += level.known[other] ? here : (here + there) / 2;
             }
         });
     }
@@ -454,14 +605,14 @@ inline Floats correction(const Floats& low, const Ints& source, const Level& lev
             }
         }
     }
-    for (int i = 0; i < cells * 3; i++) joined[i] -= colours[source[i / 3] * 3 + i % 3];
+    for (int i = 0; i < cells * 3; i++) joined[i] -= copied[i];
     return joined;
 }
 
 // Hole pixels of `target`, each heard from its own cell of `side` pixels and the nearest neighbours in both directions,
 // through squared-sine windows twice as wide, each continuing what it copies; plus `lacking`, enlarged.
 inline void copy(Bytes& target, const std::uint8_t* image, const std::uint8_t* hole, int height, int width,
-                 const Ints& source, const Level& level, const Floats& lacking, int side) {
+                 const std::vector<Place>& begin, const Level& level, const Floats& lacking, int side) {
     const int h = level.h, w = level.w, half = side / 2;
     Floats ramp(2 * side);
     for (int i = 0; i < 2 * side; i++) ramp[i] = float(std::pow(std::sin(3.14159265358979323846 * (i + 0.5) / (2 * side)), 2));
@@ -475,15 +626,16 @@ inline void copy(Bytes& target, const std::uint8_t* image, const std::uint8_t* h
             const int cx = x / side, u = x % side, horizontal = u < half ? -1 : 1;
             std::array<float, 3> total{};
             float norm = 0;
-            for (int entry = 0; entry < 4 && !source.empty(); entry++) {
+            for (int entry = 0; entry < 4 && !begin.empty(); entry++) {
                 const int dy = entry & 2 ? vertical : 0, dx = entry & 1 ? horizontal : 0;
                 if (cy + dy < 0 || cy + dy >= h || cx + dx < 0 || cx + dx >= w) continue;
                 const int cell = (cy + dy) * w + cx + dx;
                 if (level.known[cell]) continue;
-                const int sy = source[cell] / w - dy, sx = source[cell] % w - dx;
+                const int top = begin[cell].y - dy * side, left = begin[cell].x - dx * side;  // continued from there
+                const int sy = floor_div(top + half, side), sx = floor_div(left + half, side);  // the nearest cell
                 if (sy < 0 || sy >= h || sx < 0 || sx >= w || !level.known[sy * w + sx]) continue;
                 const float share = ramp[half + v - dy * side] * ramp[half + u - dx * side];
-                const std::uint8_t* there = image + (std::size_t(sy * side + v) * width + sx * side + u) * 3;
+                const std::uint8_t* there = image + (std::size_t(top + v) * width + left + u) * 3;
                 norm += share;
                 for (int c = 0; c < 3; c++) total[c] += share * there[c];
             }
@@ -524,9 +676,10 @@ inline Small shrink(const Bytes& image, const Bytes& hole, int height, int width
 inline Bytes complete(const Bytes& image, const Bytes& hole, int height, int width, const Small& small, const Answer& answer) {
     Bytes result(image);
     const detail::Level level = detail::finest(small, answer);
-    const Ints source = detail::find(level);
-    const Floats lacking = detail::correction(answer.low, source, level);
-    detail::copy(result, image.data(), hole.data(), height, width, source, level, lacking, small.scale * detail::CELL);
+    const int side = small.scale * detail::CELL;
+    const std::vector<detail::Place> begin = detail::find(level, small);
+    const Floats lacking = detail::correction(answer.low, begin, level, side);
+    detail::copy(result, image.data(), hole.data(), height, width, begin, level, lacking, side);
     return result;
 }
 

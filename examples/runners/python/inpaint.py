@@ -29,6 +29,9 @@ GUESSES = (3, 6, 12)  # by level, finest first
 INHERITED = (3, 6)  # by level: how deep in the hole the coarser level has its say
 DECISION = 8  # how strongly votes prefer what fits
 NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
+NUDGE, NUDGES = 3, 3  # how far regions are moved, in low-resolution pixels, and how often
+STAY = 600  # what each pixel of a move costs beside one border of a cell
+FINE = 64  # parts of a low-resolution pixel in which moves are counted
 TRUST, RELAXATION, SWEEPS = f32(0.02), f32(1.7), 20  # of `correction`
 
 
@@ -44,9 +47,9 @@ def inpaint(session: ort.InferenceSession, image: np.ndarray, hole: np.ndarray) 
     small, small_hole, detail = shrink(image, hole, scale, h, w)
     feeds = {"image": small[None], "mask": small_hole[None, None].astype(f32), "detail": detail[None]}
     low, query, key = (output[0] for output in session.run(["low", "query", "key"], feeds))
-    sources, known = find(small, small_hole, low, query, key)
-    lacking = low.transpose(1, 2, 0) if sources is None else correction(low, sources, known)
-    return copy(image, hole, sources, known, lacking, scale * CELL)
+    begin, known = find(small, small_hole, low, query, key, scale)
+    lacking = low.transpose(1, 2, 0) if begin is None else correction(low, begin, known, scale * CELL)
+    return copy(image, hole, begin, known, lacking, scale * CELL)
 
 
 def plan(height: int, width: int) -> tuple[int, int, int]:
@@ -88,9 +91,10 @@ def shrink(
 
 
 def find(
-    small: np.ndarray, holes: np.ndarray, low: np.ndarray, query: np.ndarray, key: np.ndarray
+    small: np.ndarray, holes: np.ndarray, low: np.ndarray, query: np.ndarray, key: np.ndarray, scale: int
 ) -> tuple[np.ndarray | None, np.ndarray]:
-    """For every cell the cell it copies, as an index, or None where there is nothing to copy; and which are known."""
+    """For every cell where in the photo what it copies begins, row and column in pixels (h w, 2), or None where there
+    is nothing to copy; and which cells are known."""
     levels = pyramid(small, holes, low, query, key)
     found = None
     for number in (2, 1, 0):
@@ -99,7 +103,9 @@ def find(
     if found is None:
         return None, known
     place, source = found
-    return np.where(known.reshape(-1), np.arange(known.size), source[place.reshape(-1)]), known
+    shift = np.where(known.reshape(-1), 0, source[place.reshape(-1)] - np.arange(known.size))
+    corner = np.stack(np.divmod(np.arange(known.size) + shift, known.shape[1]), 1) * CELL * scale
+    return corner + (align(small, shift, known.shape[1]) * scale + FINE // 2) // FINE, known
 
 
 def pyramid(
@@ -333,25 +339,87 @@ def inherited(
     return result
 
 
-def correction(low: np.ndarray, source: np.ndarray, known: np.ndarray) -> np.ndarray:
+def align(small: np.ndarray, shift: np.ndarray, w: int) -> np.ndarray:
+    """How far beside their sources cells copy (h w, 2), down and to the right, in low-resolution pixels / FINE.
+
+    A region, hole cells side by side of one `shift` (never 0; 0 where known), moves as a whole, to where what its
+    source has beyond its border differs least from what lies there: first from known cells alone, then from what
+    other regions copy after their move before. Parts of a pixel are those of the parabola through the costs.
+    """
+    grey = np.floor((small[0] + small[1] + small[2]) * f32(255) + f32(0.5)).astype(np.int32)
+    cells = np.arange(shift.size).reshape(-1, w)
+    left, right, upper, lower = cells[:, :-1], cells[:, 1:], cells[:-1], cells[1:]
+    beside = (left, right), (right, left), (upper, lower), (lower, upper)
+    inside, beyond = np.concatenate([np.stack(pair).reshape(2, -1) for pair in beside], 1)
+    same = shift[inside] == shift[beyond]
+    root, now = np.zeros(0, int), cells.reshape(-1)
+    while not np.array_equal(root, now):  # the first cell of each one's region
+        root, now = now, now.copy()
+        np.minimum.at(now, inside[same], root[beyond[same]])
+        now = now[now]
+    first, region = np.unique(np.where(shift != 0, root, shift.size), return_inverse=True)  # last: known cells
+    borders = ~same & (shift[inside] != 0)
+    inside, beyond = inside[borders], beyond[borders]
+    owner, count = region[inside], len(first)
+    away = np.abs(np.arange(-NUDGE, NUDGE + 1))
+    alone = STAY * np.bincount(owner, minlength=count)[:, None, None] * (away[:, None] + away)
+    every = np.arange(count)
+    moves, fine = np.zeros((count, 2), np.int64), np.zeros((count, 2), np.int64)
+
+    def blocks(corner: np.ndarray, side: int) -> np.ndarray:
+        """(n, side, side) grey values, from these pixels (n, 2) on."""
+        y, x = (corner[:, :, None] + np.arange(side)).swapaxes(0, 1)
+        return np.asarray(grey[y[:, :, None], x[:, None]])
+
+    for turn in range(NUDGES):
+        some = (shift[beyond] == 0) == (turn == 0)
+        q, mover = beyond[some], owner[some]
+        there = np.stack(np.divmod(q + shift[q], w), 1) * CELL + moves[region[q]]
+        wanted = blocks(there, CELL)
+        here = np.stack(np.divmod(q + shift[inside[some]], w), 1) * CELL - NUDGE
+        around = blocks(here, CELL + 2 * NUDGE)
+        costs = alone.copy()
+        for down, across in np.ndindex(costs.shape[1:]):
+            difference = around[:, down : down + CELL, across : across + CELL] - wanted
+            squares = np.einsum("nyx,nyx->n", difference, difference)
+            costs[:, down, across] += np.bincount(mover, squares, count).astype(np.int64)  # of doubles: exact
+        if turn == 0:
+            alone = costs
+        table = costs.reshape(count, -1)
+        stay, best = (moves + NUDGE) @ (len(away), 1), table.argmin(1)
+        best = np.where(table[every, best] < table[every, stay], best, stay)
+        at = np.stack(np.divmod(best, len(away)), 1)
+        moves = at - NUDGE
+        for n, step in ((0, len(away)), (1, 1)):
+            between = (at[:, n] > 0) & (at[:, n] < 2 * NUDGE)
+            least = table[every, best]
+            before = table[every, best - step * between] - least
+            after = table[every, best + step * between] - least
+            bowl = (before > 0) & (after > 0)
+            fine[:, n] = bowl * (before - after) * (FINE // 2) // np.maximum(before + after, 1)
+    return np.asarray((moves * FINE + fine)[region])
+
+
+def correction(low: np.ndarray, begin: np.ndarray, known: np.ndarray, side: int) -> np.ndarray:
     """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins.
 
     That band has the differences between neighbours that copies have, and in part the network's colours: a screened
     Poisson equation, solved by over-relaxation, in each sweep first cells of even row plus column, then the others.
+    `begin` from `find`, `side` of a cell in pixels.
     """
     _, h, w = low.shape
-    colours = low.transpose(1, 2, 0).reshape(-1, 3)
+    colours, place = low.transpose(1, 2, 0).reshape(-1, 3), begin.astype(f32) / f32(side)
     hole = np.flatnonzero(~known)
     y, x = np.divmod(hole, w)
     depth = depths(known).reshape(-1)[hole].astype(f32)
     trust = (4 * ((4 - depth) / f32(2.5)).clip(0, 1) ** 2 + TRUST)[:, None]
+    copied = sample(colours, place, h, w)
     wanted, share = trust * colours[hole], trust.copy()
     for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
         inside = (y + dy >= 0) & (y + dy < h) & (x + dx >= 0) & (x + dx < w)
-        step = dy * w + dx
-        beside = hole + step * inside
-        own, other = source[hole], source[beside]
-        here, there = colours[own] - colours[own + step], colours[other - step] - colours[other]
+        beside, step = hole + (dy * w + dx) * inside, np.array((dy, dx), f32)
+        here = copied[hole] - sample(colours, place[hole] + step, h, w)
+        there = sample(colours, place[beside] - step, h, w) - copied[beside]
         difference = np.where(known.reshape(-1)[beside, None], here, (here + there) / 2)
         wanted += difference * inside[:, None]
         share += inside[:, None]
@@ -363,12 +431,22 @@ def correction(low: np.ndarray, source: np.ndarray, known: np.ndarray) -> np.nda
         total = wanted[these] + joined[p - row] + joined[p - 1] + joined[p + 1] + joined[p + row]
         joined[p] += RELAXATION * (total / share[these] - joined[p])
     result = np.zeros_like(colours)
-    result[hole] = joined[at] - colours[source[hole]]
+    result[hole] = joined[at] - copied[hole]
     return result.reshape(h, w, 3)
 
 
+def sample(colours: np.ndarray, place: np.ndarray, h: int, w: int) -> np.ndarray:
+    """`colours` (h w, 3) at `place` (n, 2), rows and columns inside: bilinear."""
+    top, left = place.astype(np.int64).T
+    fy, fx = (place - np.floor(place)).T[..., None]
+    below, right = np.minimum(top + 1, h - 1), np.minimum(left + 1, w - 1)
+    upper = colours[top * w + left] * (1 - fx) + colours[top * w + right] * fx
+    lower = colours[below * w + left] * (1 - fx) + colours[below * w + right] * fx
+    return np.asarray(upper * (1 - fy) + lower * fy)
+
+
 def copy(
-    image: np.ndarray, hole: np.ndarray, source: np.ndarray | None, known: np.ndarray, lacking: np.ndarray, side: int
+    image: np.ndarray, hole: np.ndarray, begin: np.ndarray | None, known: np.ndarray, lacking: np.ndarray, side: int
 ) -> np.ndarray:
     """The result: each hole pixel hears its own cell of `side` pixels and the nearest neighbours in both directions,
     through squared-sine windows twice as wide, each continuing what it copies; plus `lacking`, enlarged."""
@@ -382,19 +460,17 @@ def copy(
         cx, v = np.divmod(x, side)
         total, norm = np.zeros((len(y), 3), f32), np.zeros((len(y), 1), f32)
         # The neighbour above is heard in a cell's upper half, the one below in its lower half.
-        for dy in (np.zeros_like(u), np.where(u < side // 2, -1, 1)) if source is not None else ():
+        for dy in (np.zeros_like(u), np.where(u < side // 2, -1, 1)) if begin is not None else ():
             for dx in (np.zeros_like(v), np.where(v < side // 2, -1, 1)):
                 ny, nx = cy + dy, cx + dx
                 there = (ny >= 0) & (ny < h) & (nx >= 0) & (nx < w)
                 n = np.where(there, ny * w + nx, 0)
-                sy, sx = np.divmod(source[n], w)
-                sy, sx = sy - dy, sx - dx
+                py, px = begin[n, 0] - dy * side, begin[n, 1] - dx * side  # continued from there
+                sy, sx = (py + side // 2) // side, (px + side // 2) // side  # the nearest cell
                 there &= ~known.reshape(-1)[n] & (sy >= 0) & (sy < h) & (sx >= 0) & (sx < w)
-                sy, sx = np.where(there, sy, 0), np.where(there, sx, 0)
-                there &= known[sy, sx]
+                there &= known[np.where(there, sy, 0), np.where(there, sx, 0)]
                 share = (there * ramp[side // 2 + u - dy * side] * ramp[side // 2 + v - dx * side])[:, None]
-                py, px = np.where(there, sy * side + u, 0), np.where(there, sx * side + v, 0)
-                total += share * image[py, px]
+                total += share * image[np.where(there, py + u, 0), np.where(there, px + v, 0)]
                 norm += share
         values = total / np.maximum(norm, f32(1e-4)) + enlarged(lacking, y, x, side) * f32(255)
         result[y, x] = (values.clip(0, 255) + f32(0.5)).astype(np.uint8)

@@ -39,6 +39,10 @@ const GUESSES = [3, 6, 12]; // by level, finest first
 const INHERITED = [3, 6]; // by level: how deep in the hole the coarser level has its say
 const DECISION = 8; // how strongly votes prefer what fits
 const NEARBY = [[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0], [-1, -1], [-1, 1], [1, -1], [1, 1]] as const;
+const NUDGE = 3, NUDGES = 3; // how far regions are moved, in low-resolution pixels, and how often
+const MOVES = 2 * NUDGE + 1; // places tried along each axis
+const STAY = 600; // what each pixel of a move costs beside one border of a cell
+const FINE = 64; // parts of a low-resolution pixel in which moves are counted
 const TRUST = 0.02, RELAXATION = 1.7, SWEEPS = 20; // of `correction`
 const DEEPEST = 7; // depths beyond are treated alike
 
@@ -73,9 +77,9 @@ export async function inpaint<P extends Picture>(core: Core, image: P, hole: Uin
   const { small, holes, detail } = shrink(image, hole, scale, h, w);
   const { low, query, key } = await core(small, holes, detail, h, w);
   const finest = levelOf(small, holes, low, query, key, h, w);
-  const source = find(finest);
-  const lacking = correction(low, source, finest);
-  copy(result, image, hole, depth, source, finest, lacking, scale * CELL);
+  const begin = find(finest, small, scale);
+  const lacking = correction(low, begin, finest, scale * CELL);
+  copy(result, image, hole, depth, begin, finest, lacking, scale * CELL);
   return result;
 }
 
@@ -243,15 +247,20 @@ interface Found {
   readonly source: Int32Array;
 }
 
-/** For every cell the cell it copies, -1 for known ones; null where there is nothing to copy. */
-function find(finest: Level): Int32Array | null {
+/** For every cell where in the photo what it copies begins, row and column; null where there is nothing to copy. */
+function find(finest: Level, small: Float32Array, scale: number): Int32Array | null {
   const middle = coarser(finest);
   let found = search(coarser(middle), 2, null, 0);
   found = search(middle, 1, found, middle.w / 2) ?? found;
   found = search(finest, 0, found, middle.w);
   if (!found) return null;
   const { place, source } = found;
-  return place.map((n, cell) => (finest.known[cell] ? -1 : source[n]!));
+  const shift = place.map((n, cell) => (finest.known[cell] ? 0 : source[n]! - cell));
+  const moves = align(small, shift, finest.h, finest.w);
+  return moves.map((move, i) => {
+    const from = (i >> 1) + shift[i >> 1]!, corner = i & 1 ? from % finest.w : Math.floor(from / finest.w);
+    return corner * CELL * scale + Math.floor((move * scale + FINE / 2) / FINE);
+  });
 }
 
 /** Cells all of whose 5 x 5 surroundings are inside the picture and known. */
@@ -418,35 +427,116 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
 }
 
 /**
+ * How far beside their sources cells copy (h, w, 2), down and to the right, in low-resolution pixels / FINE.
+ *
+ * A region, hole cells side by side of one `shift` (never 0; 0 where known), moves as a whole, to where what its source
+ * has beyond its border differs least from what lies there: first from known cells alone, then from what other regions
+ * copy after their move before. Parts of a pixel are those of the parabola through the costs.
+ */
+function align(small: Float32Array, shift: Int32Array, h: number, w: number): Int32Array {
+  const columns = CELL * w, size = CELL * h * columns;
+  const grey = new Int16Array(size);
+  for (let i = 0; i < size; i++) grey[i] = rounded(f(f(small[i]! + small[size + i]!) + small[2 * size + i]!), 255);
+  const region = new Int32Array(h * w).fill(-1);
+  const regions: { readonly own: number; readonly beyond: number[] }[] = []; // shift; cells on the border's other side
+  for (let cell = 0; cell < h * w; cell++) {
+    if (!shift[cell] || region[cell]! >= 0) continue;
+    const own = shift[cell]!, beyond: number[] = [], open = [cell];
+    region[cell] = regions.length;
+    for (let p = open.pop(); p !== undefined; p = open.pop()) {
+      const x = p % w;
+      for (const q of [p >= w ? p - w : -1, x > 0 ? p - 1 : -1, x < w - 1 ? p + 1 : -1, p + w < h * w ? p + w : -1]) {
+        if (q < 0) continue;
+        if (shift[q] !== own) beyond.push(q);
+        else if (region[q]! < 0) region[q] = regions.length, open.push(q);
+      }
+    }
+    regions.push({ own, beyond });
+  }
+  const alone = regions.map(({ beyond }) => Float64Array.from({ length: MOVES * MOVES }, (_, i) => (
+    STAY * beyond.length * (Math.abs(Math.floor(i / MOVES) - NUDGE) + Math.abs(i % MOVES - NUDGE))
+  )));
+  const fine = new Int32Array(2 * regions.length);
+  let moves = new Int32Array(2 * regions.length);
+  for (let turn = 0; turn < NUDGES; turn++) {
+    const after = moves.slice();
+    regions.forEach(({ own, beyond }, r) => {
+      const costs = turn ? alone[r]!.slice() : alone[r]!;
+      for (const q of beyond) {
+        if ((shift[q] === 0) !== (turn === 0)) continue;
+        const there = q + own, top = CELL * Math.floor(there / w) - NUDGE, left = CELL * (there % w) - NUDGE;
+        const copied = q + shift[q]!, other = 2 * region[q]!;
+        const y = CELL * Math.floor(copied / w) + (turn ? moves[other]! : 0);
+        const x = CELL * (copied % w) + (turn ? moves[other + 1]! : 0);
+        compare(costs, top * columns + left, y * columns + x);
+      }
+      let best = (moves[2 * r]! + NUDGE) * MOVES + moves[2 * r + 1]! + NUDGE;
+      for (let i = 0; i < costs.length; i++) if (costs[i]! < costs[best]!) best = i;
+      const least = costs[best]!;
+      [Math.floor(best / MOVES), best % MOVES].forEach((place, n) => {
+        const step = n ? 1 : MOVES;
+        after[2 * r + n] = place - NUDGE, fine[2 * r + n] = 0;
+        if (place === 0 || place === MOVES - 1) return;
+        const lower = costs[best - step]! - least, upper = costs[best + step]! - least;
+        if (lower > 0 && upper > 0) fine[2 * r + n] = Math.floor(((lower - upper) * FINE) / 2 / (lower + upper));
+      });
+    });
+    moves = after;
+  }
+  return Int32Array.from({ length: 2 * h * w }, (_, i) => {
+    const r = 2 * region[i >> 1]! + (i & 1);
+    return r < 0 ? 0 : moves[r]! * FINE + fine[r]!;
+  });
+
+  /** Adds to `costs` how much a cell, from pixel `at` on, differs from that at `from` on, and all within MOVES. */
+  function compare(costs: Float64Array, from: number, at: number): void {
+    for (let v = 0; v < CELL; v++, at += columns, from += columns) {
+      const a = grey[at]!, b = grey[at + 1]!, c = grey[at + 2]!, d = grey[at + 3]!;
+      for (let i = 0, row = from; i < MOVES * MOVES; row += columns) {
+        let p = grey[row]!, q = grey[row + 1]!, r = grey[row + 2]!;
+        for (let end = i + MOVES, last = row + 3; i < end; i++, last++) {
+          const s = grey[last]!;
+          costs[i]! += Math.imul(p - a, p - a) + Math.imul(q - b, q - b) + Math.imul(r - c, r - c) + Math.imul(s - d, s - d);
+          p = q, q = r, r = s;
+        }
+      }
+    }
+  }
+}
+
+/**
  * What copied cells lack (h, w, 3) of a low band in which what is copied from different places joins: it has the
  * differences between neighbours that copies have, and in part the network's colours. A screened Poisson equation,
- * solved by over-relaxation, in each sweep first the cells of even row plus column, then the others.
+ * solved by over-relaxation, in each sweep first the cells of even row plus column, then the others. `begin` is what
+ * `find` found, `side` a cell's in pixels.
  */
-function correction(low: Float32Array, source: Int32Array | null, { h, w, known, depth }: Level): Float32Array {
+function correction(
+  low: Float32Array, begin: Int32Array | null, { h, w, known, depth }: Level, side: number,
+): Float32Array {
   const cells = h * w, joined = new Float32Array(cells * 3);
   for (let i = 0; i < joined.length; i++) joined[i] = low[(i % 3) * cells + Math.floor(i / 3)]!;
-  if (!source) return joined;
+  if (!begin) return joined;
   const colours = joined.slice();
   const hole = Int32Array.from({ length: cells }, (_, i) => i).filter((cell) => !known[cell]);
   const wanted = new Float32Array(cells * 3), share = new Float32Array(cells);
-  const from = (cell: number) => (known[cell] ? cell : source[cell]!);
-  const neighbours = (cell: number) => {
-    const y = Math.floor(cell / w), x = cell % w;
-    return [y > 0 ? -w : 0, x > 0 ? -1 : 0, x < w - 1 ? 1 : 0, y < h - 1 ? w : 0].filter((step) => step !== 0);
-  };
+  const copied = colours.slice();
+  for (const cell of hole) sample(cell, 0, 0, copied, cell * 3);
+  const onward = new Float32Array(3), back = new Float32Array(3);
   for (const cell of hole) {
     const trust = 4 * Math.min(1, Math.max(0, (4 - depth[cell]!) / 2.5)) ** 2 + TRUST;
-    const steps = neighbours(cell), own = from(cell);
-    share[cell] = trust + steps.length;
-    for (let c = 0; c < 3; c++) {
-      let sum = trust * colours[cell * 3 + c]!;
-      for (const step of steps) {
-        const other = from(cell + step);
-        const here = colours[own * 3 + c]! - colours[(own + step) * 3 + c]!;
-        const there = colours[(other - step) * 3 + c]! - colours[other * 3 + c]!;
-        sum += known[cell + step] ? here : (here + there) / 2;
+    share[cell] = trust;
+    for (let c = 0; c < 3; c++) wanted[cell * 3 + c] = trust * colours[cell * 3 + c]!;
+    const y = Math.floor(cell / w), x = cell % w;
+    for (const [dy, dx] of [[-1, 0], [0, -1], [0, 1], [1, 0]] as const) {
+      if (y + dy < 0 || y + dy >= h || x + dx < 0 || x + dx >= w) continue;
+      const other = cell + dy * w + dx;
+      share[cell]!++;
+      sample(cell, dy, dx, onward, 0);
+      if (!known[other]) sample(other, -dy, -dx, back, 0);
+      for (let c = 0; c < 3; c++) {
+        const here = copied[cell * 3 + c]! - onward[c]!, there = back[c]! - copied[other * 3 + c]!;
+        wanted[cell * 3 + c]! += known[other] ? here : (here + there) / 2;
       }
-      wanted[cell * 3 + c] = sum;
     }
   }
   for (let sweep = 0; sweep < 2 * SWEEPS; sweep++) {
@@ -463,11 +553,19 @@ function correction(low: Float32Array, source: Int32Array | null, { h, w, known,
       }
     }
   }
-  for (let i = 0; i < joined.length; i++) {
-    const cell = Math.floor(i / 3);
-    joined[i]! -= colours[from(cell) * 3 + (i % 3)]!;
-  }
+  for (let i = 0; i < joined.length; i++) joined[i]! -= copied[i]!;
   return joined;
+
+  /** The low band, bilinear, `dy` and `dx` cells beside where a cell copies: three numbers, to `to` from `at` on. */
+  function sample(cell: number, dy: number, dx: number, to: Float32Array, at: number): void {
+    const y = begin![2 * cell]! / side + dy, x = begin![2 * cell + 1]! / side + dx;
+    const top = Math.floor(y), left = Math.floor(x), fy = y - top, fx = x - left;
+    const upper = (top * w + left) * 3, lower = fy ? upper + 3 * w : upper, right = fx ? 3 : 0;
+    for (let c = 0; c < 3; c++) {
+      to[at + c] = (colours[upper + c]! * (1 - fx) + colours[upper + right + c]! * fx) * (1 - fy)
+        + (colours[lower + c]! * (1 - fx) + colours[lower + right + c]! * fx) * fy;
+    }
+  }
 }
 
 /**
@@ -476,7 +574,7 @@ function correction(low: Float32Array, source: Int32Array | null, { h, w, known,
  */
 function copy(
   target: Uint8ClampedArray, image: Picture, hole: Uint8Array, depth: number,
-  source: Int32Array | null, { h, w, known }: Level, lacking: Float32Array, side: number,
+  begin: Int32Array | null, { h, w, known }: Level, lacking: Float32Array, side: number,
 ): void {
   const ramp = Float32Array.from({ length: 2 * side }, (_, i) => Math.sin((Math.PI * (i + 0.5)) / (2 * side)) ** 2);
   const half = side / 2, total = new Float64Array(3);
@@ -490,15 +588,16 @@ function copy(
       const cx = Math.floor(x / side), u = x - cx * side, horizontal = u < half ? -1 : 1;
       let norm = 0;
       total.fill(0);
-      for (let entry = 0; entry < 4 && source; entry++) {
+      for (let entry = 0; entry < 4 && begin; entry++) {
         const dy = entry & 2 ? vertical : 0, dx = entry & 1 ? horizontal : 0;
         if (cy + dy < 0 || cy + dy >= h || cx + dx < 0 || cx + dx >= w) continue;
-        const from = source[(cy + dy) * w + cx + dx]!;
-        if (from < 0) continue;
-        const sy = Math.floor(from / w) - dy, sx = (from % w) - dx;
+        const cell = (cy + dy) * w + cx + dx;
+        if (known[cell]) continue;
+        const top = begin[2 * cell]! - dy * side, left = begin[2 * cell + 1]! - dx * side; // continued from there
+        const sy = Math.floor((top + half) / side), sx = Math.floor((left + half) / side); // the nearest cell
         if (sy < 0 || sy >= h || sx < 0 || sx >= w || !known[sy * w + sx]) continue;
         const share = ramp[half + v - dy * side]! * ramp[half + u - dx * side]!;
-        const at = ((sy * side + v) * image.width + sx * side + u) * depth;
+        const at = ((top + v) * image.width + left + u) * depth;
         norm += share;
         for (let c = 0; c < 3; c++) total[c]! += share * image.data[at + c]!;
       }
