@@ -190,6 +190,11 @@ def halve(values: Shorts, known: Bools) -> tuple[Shorts, Bools]:
     return halved(values, 1, 2, 4).astype(np.int16), halved(known, 0, 1, 1) == 4
 
 
+def pool(vectors: Bytes) -> Bytes:
+    """Rounded means of 2 x 2: see `search._pool`."""
+    return halved(vectors, 0, 1, 4).astype(np.int8)
+
+
 def surround(values: Shorts, known: Bools) -> None:
     """Fill what is not known of `values` (C, h, w), in place: see `search._surround`."""
     sums = np.concatenate([values * known, known[None]]).astype(np.int32)  # last, how many cells are known
@@ -413,39 +418,48 @@ def nudge(
 
 
 def meld(
-    joined: Floats,
-    colours: Floats,
-    copied: Floats,
-    place: Floats,
-    trust: Floats,
+    low: Floats,
     cells: Ints,
-    half: int,
+    source: Floats,
+    depth: NDArray[np.uint8],
+    trust: np.float32,
     relaxation: np.float32,
     sweeps: int,
-) -> None:
-    """Solve the equation of `search.correction` in place of `joined`: see `search._meld`."""
-    h, w = trust.shape
+) -> Floats:
+    """What `search.correction` returns: see `search._meld`; `source` is its `place`."""
+    h, w = depth.shape
+    colours = np.ascontiguousarray(low.transpose(1, 2, 0), np.float32)
     y, x = np.divmod(cells, np.int32(w))
-    share = trust[y, x]
+    odd = (y + x) % 2 == 1
+    order = odd.argsort(kind="stable")
+    cells, source, y, x = cells[order], source[order], y[order], x[order]
+    half = len(cells) - int(odd.sum())
+    place, copied = np.zeros((h * w, 2), np.float32), colours.reshape(-1, 3).copy()
+    place[cells], copied[cells] = source, sample(colours, source)
+    near = ((4 - depth[y, x].astype(np.float32)) / np.float32(2.5)).clip(0, 1)
+    share = np.float32(4) * near * near + trust
     wanted = share[:, None] * colours[y, x]
-    copied[cells] = sample(colours, place[cells])
     for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
         inside = np.flatnonzero((y + dy >= 0) & (y + dy < h) & (x + dx >= 0) & (x + dx < w))
         share[inside] += 1
         here, there = cells[inside], (y[inside] + dy) * w + x[inside] + dx
         step = np.asarray([dy, dx], np.float32)
         onward = copied[here] - sample(colours, place[here] + step)
-        back = sample(colours, place[there] - step) - copied[there]
-        known = (trust.reshape(-1)[there] == 0)[:, None]
-        wanted[inside] += np.where(known, onward, (onward + back) * np.float32(0.5))
+        hole = depth.reshape(-1)[there] > 0
+        wanted[inside[~hole]] += onward[~hole]
+        back = sample(colours, place[there[hole]] - step) - copied[there[hole]]
+        wanted[inside[hole]] += (onward[hole] + back) * np.float32(0.5)
     gain = (relaxation / share)[:, None]
-    flat = joined.reshape(-1, 3)
+    flat = np.pad(colours, ((1, 1), (1, 1), (0, 0))).reshape(-1, 3)
     target = (y + 1) * (w + 2) + x + 1
     for _ in range(sweeps):
         for part in (slice(0, half), slice(half, None)):
             p = target[part]
             around = flat[p - w - 2] + flat[p - 1] + flat[p + 1] + flat[p + w + 2]
             flat[p] = (1 - relaxation) * flat[p] + gain[part] * (wanted[part] + around)
+    result = np.zeros((h * w, 3), np.float32)
+    result[cells] = flat[target] - copied[cells]
+    return result.reshape(h, w, 3)
 
 
 def sample(colours: Floats, place: Floats) -> Floats:

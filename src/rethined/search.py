@@ -173,7 +173,7 @@ def pyramid(
         if number:
             values, known = (_halve or plain.halve)(values, known)
         if number > 1:
-            q, k = (plain.halved(vectors, 0, 1, 4).astype(np.int8) for vectors in (q, k))
+            q, k = ((_pool or plain.pool)(vectors) for vectors in (q, k))
         patch = np.arange(q[..., 0].size, dtype=np.int32).reshape(q.shape[:2])
         if not number:
             patch = patch.repeat(2, 0).repeat(2, 1)
@@ -342,19 +342,9 @@ def correction(low: Floats, sources: Sources, scale: int) -> Floats:
     source of p, averaged with that in the source of q. The network is trusted (t) most beside known cells, whose
     colours it sees; far from them it guesses.
     """
-    h, w = low.shape[1:]
-    colours = np.ascontiguousarray(low.transpose(1, 2, 0), np.float32)
-    place = np.stack(np.divmod(np.arange(h * w), w), 1).astype(np.float32)
-    place[sources.cells] = sources.place(scale).astype(np.float32) / np.float32(CELL * scale)
-    depth = sources.depth.astype(np.float32)
-    trust = np.where(depth > 0, 4 * np.clip((4 - depth) / np.float32(2.5), 0, 1) ** 2 + TRUST, np.float32(0))
-    joined, copied = np.pad(colours, ((1, 1), (1, 1), (0, 0))), colours.reshape(-1, 3).copy()
-    y, x = np.divmod(sources.cells, np.int32(w))
-    even = (y + x) % 2 == 0
-    cells = np.concatenate([sources.cells[even], sources.cells[~even]])
-    (_meld or plain.meld)(joined, colours, copied, place, trust, cells, int(even.sum()), RELAXATION, SWEEPS)
-    result: Floats = np.zeros_like(colours)
-    result.reshape(-1, 3)[sources.cells] = joined[y + 1, x + 1] - copied[sources.cells]
+    place = sources.place(scale).astype(np.float32) / np.float32(CELL * scale)
+    meld = _meld or plain.meld
+    result: Floats = meld(low, sources.cells, place, sources.depth, TRUST, RELAXATION, SWEEPS)
     return result
 
 
@@ -494,26 +484,48 @@ def _sample(colours, y, x):  # type: ignore[no-untyped-def]
 
 
 @compiled("contract")
-def _meld(joined, colours, copied, place, trust, cells, half, relaxation, sweeps):  # type: ignore[no-untyped-def]
-    """Solve `correction`'s equation in place of `joined` (h + 2, w + 2, 3), which has a margin of zeros, at `cells`,
-    by successive over-relaxation: in each sweep first the `half` of them of which row plus column is even, then the
-    others. To `copied` (h w, 3), in known cells their own colours, the low band at `place` (h w, 2), rows and columns
-    of cells; `trust` (h, w) is 0 in known cells."""
-    h, w = trust.shape
+def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[no-untyped-def]
+    """What `correction` returns: its equation is solved by successive over-relaxation, in each sweep first for the
+    `cells` (R,) of which row plus column is even, then for the others.
+
+    `low` (3, h, w); `place` (R, 2), in cells, where what each copies begins; `depth` (h, w); `trust` of the deepest.
+    """
+    h, w = depth.shape
+    joined = np.zeros((h + 2, w + 2, 3), np.float32)  # with a margin of zeros
+    colours = np.empty((h, w, 3), np.float32)
+    for y in range(h):
+        for c in range(3):
+            for x in range(w):
+                colours[y, x, c] = joined[y + 1, x + 1, c] = low[c, y, x]
     flat = joined.reshape(-1, 3)
+    order = np.empty(len(cells), np.int64)
+    number = np.full(h * w, -1, np.int32)  # of each cell in `order`
+    even, odd = 0, 0
+    for i in range(len(cells)):
+        even += (cells[i] // w + cells[i] % w) % 2 == 0
+    half, even = even, 0
+    for i in range(len(cells)):
+        if (cells[i] // w + cells[i] % w) % 2 == 0:
+            at, even = even, even + 1
+        else:
+            at, odd = half + odd, odd + 1
+        order[at] = i
+        number[cells[i]] = at
     target = np.empty(len(cells), np.int64)
+    copied = np.empty((len(cells), 3), np.float32)
     wanted = np.empty((len(cells), 3), np.float32)  # what neighbours and trust add up to, but for u itself
     share = np.empty(len(cells), np.float32)
     for i in range(len(cells)):
-        p = cells[i]
-        copied[p, 0], copied[p, 1], copied[p, 2] = _sample(colours, place[p, 0], place[p, 1])
+        own = place[order[i]]
+        copied[i, 0], copied[i, 1], copied[i, 2] = _sample(colours, own[0], own[1])
     for i in range(len(cells)):
-        y, x = cells[i] // w, cells[i] % w
+        own, cell = place[order[i]], cells[order[i]]
+        y, x = cell // w, cell % w
         target[i] = (y + 1) * (w + 2) + x + 1
-        p = cells[i]
-        share[i] = trust[y, x]
+        near = min(max((np.float32(4) - np.float32(depth[y, x])) / np.float32(2.5), np.float32(0)), np.float32(1))
+        share[i] = np.float32(4) * (near * near) + trust
         for c in range(3):
-            wanted[i, c] = trust[y, x] * colours[y, x, c]
+            wanted[i, c] = share[i] * colours[y, x, c]
         for n in range(4):
             dy = -1 if n == 0 else 1 if n == 3 else 0
             dx = -1 if n == 1 else 1 if n == 2 else 0
@@ -521,19 +533,19 @@ def _meld(joined, colours, copied, place, trust, cells, half, relaxation, sweeps
             if not (0 <= qy < h and 0 <= qx < w):
                 continue
             share[i] += np.float32(1)
-            q = qy * w + qx
             down, across = np.float32(dy), np.float32(dx)
             # u_p - u_q as the source of p has it, and as that of q has it; a known cell is its own source.
-            onward = _sample(colours, place[p, 0] + down, place[p, 1] + across)
-            back = _sample(colours, place[q, 0] - down, place[q, 1] - across)
-            for c in range(3):
-                here = copied[p, c] - onward[c]
-                if trust[qy, qx] == 0:
-                    wanted[i, c] += here
-                else:
-                    wanted[i, c] += (here + (back[c] - copied[q, c])) * np.float32(0.5)
+            onward = _sample(colours, own[0] + down, own[1] + across)
+            q = number[qy * w + qx]
+            if q < 0:
+                for c in range(3):
+                    wanted[i, c] += copied[i, c] - onward[c]
+            else:
+                other = place[order[q]]
+                back = _sample(colours, other[0] - down, other[1] - across)
+                for c in range(3):
+                    wanted[i, c] += ((copied[i, c] - onward[c]) + (back[c] - copied[q, c])) * np.float32(0.5)
         share[i] = relaxation / share[i]
-    # `half` is for NumPy, which takes all cells of a parity at once; one by one they only have to be in this order.
     rest = np.float32(1) - relaxation
     for _ in range(sweeps):
         for i in range(len(cells)):
@@ -543,6 +555,11 @@ def _meld(joined, colours, copied, place, trust, cells, half, relaxation, sweeps
             for c in range(3):
                 around = flat[above, c] + flat[before, c] + flat[after, c] + flat[below, c]
                 flat[p, c] = rest * flat[p, c] + share[i] * (wanted[i, c] + around)
+    lacking = np.zeros((h, w, 3), np.float32)
+    for i in range(len(cells)):
+        for c in range(3):
+            lacking.reshape(-1, 3)[cells[order[i]], c] = flat[target[i], c] - copied[i, c]
+    return lacking
 
 
 @compiled()
@@ -592,8 +609,8 @@ def _describe(small, holes, low, query, key, values, known, grey, q, k, first, l
 
 @compiled()
 def _surround(values, known):  # type: ignore[no-untyped-def]
-    """To cells of `values` (C, h, w) that are not `known` the mean of the smallest block of 2^n x 2^n cells around that
-    knows any, rounded; 0 where none does."""
+    """To cells of `values` (C, h, w) that are not `known` the mean of the smallest block of 2^n x 2^n cells around
+    that knows any, rounded; where none does they stay."""
     channels, height, width = values.shape
     levels = 0
     while (max(height, width) - 1) >> levels:
@@ -631,7 +648,7 @@ def _surround(values, known):  # type: ignore[no-untyped-def]
 
 @compiled()
 def _halve(values, known):  # type: ignore[no-untyped-def]
-    """`values` (C, h, w) at half the size, rounded means of four, and whether all four are `known`; sides are even."""
+    """`values` (C, h, w) at half the size, rounded means of four, and where all four are `known`; sides are even."""
     channels, height, width = values.shape
     halved = np.empty((channels, height // 2, width // 2), np.int16)
     whole = np.empty((height // 2, width // 2), np.bool_)
@@ -647,6 +664,20 @@ def _halve(values, known):  # type: ignore[no-untyped-def]
                 lower = values[c, below, 2 * x] + values[c, below, 2 * x + 1]
                 halved[c, y, x] = (upper + lower + 2) >> 2
     return halved, whole
+
+
+@compiled()
+def _pool(vectors):  # type: ignore[no-untyped-def]
+    """Rounded means of 2 x 2 of `vectors` (h, w, D); sides are even."""
+    height, width, length = vectors.shape
+    result = np.empty((height // 2, width // 2, length), np.int8)
+    for y in range(height // 2):
+        for x in range(width // 2):
+            for d in range(length):
+                upper = np.int16(vectors[2 * y, 2 * x, d]) + np.int16(vectors[2 * y, 2 * x + 1, d])
+                lower = np.int16(vectors[2 * y + 1, 2 * x, d]) + np.int16(vectors[2 * y + 1, 2 * x + 1, d])
+                result[y, x, d] = (upper + lower + 2) >> 2
+    return result
 
 
 @compiled()

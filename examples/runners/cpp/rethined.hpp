@@ -50,7 +50,7 @@ constexpr std::array WEIGHTS = {8, 4, 2, 1};  // what a cell counts in a compari
 constexpr int AFFINITY = 5, LEAST_AFFINITY = 6;  // what query and key count: in sixteenths of all compared, and beside
 constexpr int SEAM = 100;  // what it costs that a neighbour does not go on with the same source
 constexpr std::array<std::array<int, 4>, 4> JUMPS = {{{8, 4, 2, 1}, {2, 1}, {2, 1}, {2, 1}}};  // of each round; 0: none
-constexpr std::array GUESSES = {3, 6, 12};    // by level, finest first
+constexpr std::array GUESSES = {2, 4, 8};    // by level, finest first
 constexpr std::array INHERITED = {3, 6, 0};   // by level: how deep in the hole the coarser level has its say
 constexpr int DECISION = 8;                   // how strongly votes prefer what fits
 constexpr std::array<std::array<int, 2>, 9> NEARBY = {

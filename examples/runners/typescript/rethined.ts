@@ -35,7 +35,7 @@ const WEIGHTS = [8, 4, 2, 1]; // what a cell counts in a comparison, by its dept
 const AFFINITY = 5, LEAST_AFFINITY = 6; // what query and key count: in sixteenths of all compared, and beside that
 const SEAM = 100; // what it costs that a neighbour does not go on with the same source
 const JUMPS = [[8, 4, 2, 1], [2, 1], [2, 1], [2, 1]]; // of each round
-const GUESSES = [3, 6, 12]; // by level, finest first
+const GUESSES = [2, 4, 8]; // by level, finest first
 const INHERITED = [3, 6]; // by level: how deep in the hole the coarser level has its say
 const DECISION = 8; // how strongly votes prefer what fits
 const NEARBY = [[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0], [-1, -1], [-1, 1], [1, -1], [1, 1]] as const;

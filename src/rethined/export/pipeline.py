@@ -495,7 +495,7 @@ def describe(g: Graph, small: Value, holes: Value, rows: Value, columns: Value) 
 
 
 def from_ancestors(g: Graph, values: Value, known: Value, rows: Value, columns: Value) -> Value:
-    """`rethined.search.from_ancestors`, (rows * columns, C)."""
+    """`rethined.search._surround`, (rows * columns, C)."""
     count = g.reshape(known, rows, columns, 1)
     sums = g.concat(g.reshape(values, rows, columns, -1) * count, count, axis=2)
     pyramid, h, w = [sums], rows, columns
