@@ -13,11 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rethined import __version__
 from rethined.errors import InputError, OutputError
 from rethined.image import write_atomic
 
-PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "numba", "torch")
+PACKAGES = ("rethined", "numpy", "opencv-python-headless", "onnxruntime", "numba", "torch")
 BUNDLED = Path(__file__).parent.parent / "assets" / "rethined.onnx"
 """What `Engine()` loads when no weights are named."""
 
@@ -29,8 +28,7 @@ def provenance() -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.system()},
-        "versions": {"python": platform.python_version(), "rethined": __version__}
-        | {name: _version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "load_average": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
     }
 
