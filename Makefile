@@ -49,6 +49,7 @@ bench: $(DEV)
 	$(BIN)/rethined bench paper table1 table3 $(if $(TRAIN),table4 table5 --train "$(TRAIN)") --photos "$(PHOTOS)" --out "$(OUT)" $(ARGS)
 	$(BIN)/rethined bench paper figure3 figure5 --photos examples/photos --out "$(OUT)" $(ARGS)
 	$(BIN)/rethined bench stream --out "$(OUT)"
+	$(BIN)/rethined bench device "$(PHOTOS)" $(if $(findstring --quick,$(ARGS)),--runs 5 --limit 2) --out "$(OUT)"
 	$(BIN)/rethined bench report --results "$(OUT)" --html "$(OUT)/report.html"
 
 bench-quick: ARGS += --quick

@@ -386,6 +386,15 @@ def test_calls_alternate() -> None:
     assert set(result) == {"a", "b", "busy_elsewhere", "noisy"}
 
 
+def test_a_contender_may_time_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = iter([10.0, 1000.0])
+    monkeypatch.setattr(latency, "_others_cpu_seconds", iter([0.0, 990.0]).__next__)
+    result = latency.alternate({"a": lambda: 123.0}, runs=3, warmup=0, helpers=used.__next__)
+    assert result["a"]["median_ms"] == 123
+    assert result["busy_elsewhere"] == 0  # all of it was the helpers'
+    assert not result["noisy"]
+
+
 def test_a_slow_contender_makes_the_least_calls() -> None:
     calls: list[str] = []
 

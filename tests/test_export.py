@@ -18,7 +18,7 @@ from onnx import TensorProto
 from safetensors.torch import save_file
 
 from rethined import Engine
-from rethined.bench import device
+from rethined.bench import device, schema, web
 from rethined.config import DEFAULT, PAPER, ModelConfig
 from rethined.errors import BackendError, InputError, WeightsError
 from rethined.export import core, formats, hub
@@ -341,3 +341,66 @@ def test_devices_are_measured(weights: Path) -> None:
         device.run_device(weights, ROOT / "examples/photos", runtimes=["tea"])
     with pytest.raises(InputError, match="larger"):
         device.run_device(weights, ROOT / "docs", runtimes=["onnx"])
+
+
+def measured(weights: Path, *runtimes: str, **more: Any) -> dict[str, Any]:
+    return device.run_device(
+        weights, ROOT / "examples/photos", runtimes=runtimes, sizes=[SIZE], runs=1, limit=1, **more
+    )
+
+
+def test_the_browser_is_measured(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    if absent := web.missing():
+        pytest.skip(absent[0])
+    result = measured(weights, "web")
+    assert [(row["runtime"], row["threads"]) for row in result["rows"]] == [("web", 1), ("web", 2)]
+    for row in result["rows"]:
+        assert row["median_ms"] > 0
+        assert row["ratio"] > 0
+        assert row["peak_mib"] > 1
+        assert 0 < row["difference"] <= formats.TOLERANCES["fp32"]
+        assert row["same"] > 0.95
+    assert result["versions_of"]["web"]["onnxruntime-web"]
+
+
+def test_a_browser_that_is_missing_is_left_out(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    result = measured(weights, "web", "cuda", "litert_gpu", progress=said.append)
+    assert result["rows"] == []
+    assert said == [f"not installed, left out: {line}" for line in result["absent"]]
+    assert "npm ci" in said[0]
+    assert "CUDAExecutionProvider" in said[1]
+    assert "--told" in said[2]
+
+
+def test_a_provider_that_does_not_start_is_no_row(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime as ort
+
+    able = schema.Runtime("Test", "onnx", ("fp32",), "CPUExecutionProvider")
+    monkeypatch.setitem(device.RUNTIMES, "cuda", able)
+    (row,) = measured(weights, "cuda")["rows"]
+    assert (row["runtime"], row["precision"], row["peak_mib"]) == ("cuda", "fp32", None)
+    assert row["median_ms"] > 0
+    monkeypatch.setitem(device.RUNTIMES, "cuda", dataclasses.replace(able, provider="CUDAExecutionProvider"))
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.warns(UserWarning, match="provider"), pytest.raises(BackendError, match="does not start"):
+        measured(weights, "cuda")
+
+
+def test_times_that_a_phone_told(weights: Path) -> None:
+    result = measured(weights, "onnx", told={"fp16": 3.5}, name="Phone 1")
+    (row,) = result["rows"]
+    assert (row["precision"], row["median_ms"], row["told"]) == ("fp16", 3.5, True)
+    assert row["ratio"] is None
+    assert row["difference"] > 0
+    assert result["machine"]["cpu"] == "Phone 1"
+    with pytest.raises(InputError, match="--name"):
+        measured(weights, "onnx", told={"fp16": 3.5})
+    with pytest.raises(InputError, match="one of each"):
+        measured(weights, "onnx", "openvino", told={"fp16": 3.5}, name="Phone 1")
+    with pytest.raises(InputError, match="not measured in int4"):
+        measured(weights, "onnx", told={"int4": 3.5}, name="Phone 1")

@@ -253,21 +253,77 @@ def test_claims_are_ratios_of_this_machine(tmp_path: Path, results: Path) -> Non
     ]
 
 
+def device_result(date: str, cpu: str, *rows: dict[str, Any]) -> dict[str, Any]:
+    origin = {"date": date, "commit": None, "dirty": False, "machine": {"cpu": cpu}, "weights": {}}
+    return origin | {"versions": {"rethined": "1"}, "kind": "device", "rows": rows}
+
+
+def device_row(runtime: str, precision: str, median_ms: float | None, **more: Any) -> dict[str, Any]:
+    size = {"size": "512x512", "threads": 2}
+    return {"runtime": runtime, "precision": precision, "median_ms": median_ms, **size, **more}
+
+
 def test_table2_is_rendered_from_device_results(tmp_path: Path) -> None:
-    origin = {"date": "2025-01-02T03", "commit": None, "dirty": False, "machine": {"cpu": "Test"}, "weights": {}}
-    origin |= {"versions": {"rethined": "1"}, "kind": "device"}
-    row = {"runtime": "a", "precision": "fp16", "size": 512, "median_ms": 12.34, "peak_mib": 200.4}
-    row |= {"file_bytes": 2_100_000, "difference": 0.00021, "lpips_change": -0.00012}
-    other = {"runtime": "b", "precision": "int8", "size": 512, "median_ms": None}
-    (tmp_path / "device--x.json").write_text(json.dumps(origin | {"rows": [row, other]}))
-    rendered = report.tables(tmp_path)
-    assert lines(rendered["table2"])[2:] == [
-        ["Test", "a", "fp16", "512", "12.3", "200", "2.1", "2.1e-04", "-0.0001"],
-        ["Test", "b", "int8", "512", "-", "-", "-", "-", "-"],
+    measured = {"peak_mib": 200.4, "file_bytes": 2_100_000, "difference": 0.00021, "lpips_change": -0.00012}
+    measured |= {"ratio": 1.5, "noisy": True, "same": 0.98765}
+    mine = device_result(
+        "2025-01-02", "Mine", device_row("ncnn", "fp16", 12.34, **measured), device_row("coreml", "fp16", None)
+    )
+    later = device_result(
+        "2025-01-03",
+        "Mine",
+        device_row("litert", "fp32", 5),
+        device_row("onnx", "fp32", 4),
+        device_row("ncnn", "fp16", 11),
+    )
+    earlier = device_result("2025-01-01", "Mine", device_row("onnx", "fp32", 40))
+    phone = device_result("2025-01-04", "iPhone 15", device_row("coreml", "fp16", 3, told=True))
+    for name, result in {"1": later, "2": mine, "3": earlier, "4": phone}.items():
+        (tmp_path / f"device--{name}.json").write_text(json.dumps(result))
+    table = report.blocks(tmp_path)["table2"]
+    assert isinstance(table, blocks.Table)
+    rows = [row for row in table.lines if row[0] in ("Mine", "iPhone 15")]
+    # One table in the order of runtimes, and of what was measured twice the last.
+    assert [row[:6] for row in rows] == [
+        ["Mine", "ONNX Runtime", "fp32", "512x512", "2", "4.0"],
+        ["Mine", "LiteRT, XNNPACK", "fp32", "512x512", "2", "5.0"],
+        ["Mine", "ncnn", "fp16", "512x512", "2", "11.0"],
+        ["Mine", "Core ML", "fp16", "512x512", "2", "-"],
+        ["iPhone 15", "Core ML", "fp16", "512x512", "2", "3.0 (told)"],
     ]
     plot = report.blocks(tmp_path)["table2.plot"]
     assert isinstance(plot, blocks.Plot)
-    assert plot.data["values"] == {"a, fp16": 12.34}
+    assert list(plot.data["values"].values()) == [4, 5, 11]
+
+    (tmp_path / "device--1.json").unlink()
+    table = report.blocks(tmp_path)["table2"]
+    assert isinstance(table, blocks.Table)
+    row = next(row for row in table.lines if row[1] == "ncnn")
+    assert row[5:] == ["12.3*", "1.50", "200", "2.1", "2.1e-04", "-0.0001", "98.8%"]
+    assert blocks.NOISY in table.notes
+
+
+def test_table2_asks_for_devices_and_quotes_the_paper(tmp_path: Path) -> None:
+    def table(*rows: dict[str, Any]) -> blocks.Table:
+        (tmp_path / "device--x.json").write_text(json.dumps(device_result("2025-01-02", "Mine", *rows)))
+        block = report.blocks(tmp_path)["table2"]
+        assert isinstance(block, blocks.Table)
+        return block
+
+    before = table(device_row("coreml", "fp16", None), device_row("litert", "fp32", 5))
+    for device, runtime in (("iPhone", "coreml"), ("Android phone", "litert_gpu"), ("Snapdragon", "qnn")):
+        row = next(row for row in before.lines if row[0] == device)
+        assert set(row[3:]) == {"-"}
+        assert any(f"`{runtime}" in note and "rethined bench device" in note for note in before.notes)
+    quoted = [row for row in before.lines if "quoted" in row[1]]
+    assert [row[5] for row in quoted] == ["17.6", "34.3", "39.4", "at most 30"]
+    assert {len(row) for row in before.lines} == {len(before.head)}
+    assert "array to array" in before.notes[0]
+    after = table(device_row("coreml", "fp16", 3, told=True), device_row("cuda", "fp16", 1))
+    missing = {row[0] for row in before.lines} - {row[0] for row in after.lines}
+    assert missing == {"iPhone"}  # of the two rows for NVIDIA one remains
+    assert sum(row[0] == "NVIDIA GPU" for row in after.lines) == 1
+    assert not any("`coreml" in note for note in after.notes)
 
 
 def test_figures_are_tables_of_pictures(results: Path, tmp_path: Path) -> None:

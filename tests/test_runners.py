@@ -235,15 +235,7 @@ def test_browser(page: Any, cases: dict[str, Case], name: str, whole: bool) -> N
 
 
 def test_demo_page(page: Any, cases: dict[str, Case], tmp_path: Path) -> None:
-    photo = tmp_path / "photo.png"
-    Image.fromarray(cases["1024x768"].image).save(photo)
-    page.set_input_files("#file", photo)
-    said(page, "1024 x 768")
-    hole = page.locator("#hole").bounding_box()
-    page.mouse.move(hole["x"] + 200, hole["y"] + 200)
-    page.mouse.down()
-    page.mouse.move(hole["x"] + 400, hole["y"] + 300, steps=10)
-    page.mouse.up()
+    paint(page, tmp_path / "photo.png", cases["1024x768"].image)
     page.click("#fill")
     assert said(page, "Filled in ").endswith(" ms")
     png = base64.b64decode(page.evaluate("document.getElementById('photo').toDataURL().split(',')[1]"))
@@ -251,6 +243,50 @@ def test_demo_page(page: Any, cases: dict[str, Case], tmp_path: Path) -> None:
     changed = (shown != cases["1024x768"].image).any(-1)
     assert 0 < changed.mean() < 0.1  # what was painted, nothing else
     assert not changed[:100].any()
+
+
+def paint(page: Any, photo: Path, image: Any) -> None:
+    """Choose a photo on the demo page, and paint over a part of it."""
+    Image.fromarray(image).save(photo)
+    page.set_input_files("#file", photo)
+    said(page, f"{image.shape[1]} x {image.shape[0]}")
+    hole = page.locator("#hole").bounding_box()
+    page.mouse.move(hole["x"] + 200, hole["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(hole["x"] + 400, hole["y"] + 300, steps=10)
+    page.mouse.up()
+
+
+WATCH = """async () => {
+  const [said, ...inputs] = ["said", "fill", "file"].map((id) => document.getElementById(id));
+  const start = performance.now();
+  let last = start, longest = 0, free = 0;
+  inputs[0].click();
+  while (!/^(Filled|Failed)/.test(said.value)) {
+    if (inputs.some((input) => !input.disabled)) free++;
+    await new Promise((done) => setTimeout(done));
+    longest = Math.max(longest, performance.now() - last), last = performance.now();
+  }
+  return [said.value, longest, last - start, free];
+}"""
+
+
+def test_demo_page_answers_while_it_computes(page: Any, cases: dict[str, Case], tmp_path: Path) -> None:
+    paint(page, tmp_path / "photo.png", cases["2048"].image)
+    text, longest, whole, free = page.evaluate(WATCH)
+    assert text.startswith("Filled in ")
+    assert longest < whole / 2  # of what a page that computed itself would not have answered in
+    assert free == 0
+    assert page.is_enabled("#fill")
+    assert page.is_enabled("#file")
+
+
+def test_demo_page_says_what_failed(page: Any) -> None:
+    other = page.context.browser.new_page()
+    other.route("**/rethined.onnx", lambda route: route.fulfill(status=404))
+    other.goto(page.url)
+    assert said(other, "Failed: ").endswith("rethined.onnx")
+    other.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,32 @@
-/** The demo page: a photo, a brush, and `inpaint` on one click. It blocks the page while it computes; use a worker. */
+/** The demo page: a photo, a brush, and one click. worker.ts computes, so that the page answers meanwhile. */
 
-import * as ort from "onnxruntime-web/wasm";
-import { inpaint, onnxCore } from "./rethined.js";
+import type { Answer, Request } from "./worker.js";
 
 const element = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
 const file = element<HTMLInputElement>("file"), button = element<HTMLButtonElement>("fill");
 const said = element<HTMLOutputElement>("said");
 const [photo, hole] = ["photo", "hole"].map((id) => element<HTMLCanvasElement>(id).getContext("2d", { willReadFrequently: true })!);
 
-// Threads need a page that is isolated: the headers that serve.ts sends.
-ort.env.wasm.numThreads = crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
-const session = await ort.InferenceSession.create("rethined.onnx");
-const core = onnxCore(ort.Tensor, session);
-said.value = `Ready, ${ort.env.wasm.numThreads} threads.`;
+const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+
+/** The worker's answer; it is asked one thing at a time. */
+function ask(request: Request): Promise<Answer> {
+  return new Promise((answered, failed) => {
+    worker.onmessage = ({ data }: MessageEvent<Answer | { error: string }>) => "error" in data ? failed(new Error(data.error)) : answered(data);
+    worker.onerror = (event) => failed(new Error(event.message || "the worker does not start"));
+    worker.postMessage(request);
+  });
+}
+
+/** Say what went wrong, here and in the console. */
+function fail(error: unknown): never {
+  said.value = `Failed: ${error instanceof Error ? error.message : error}`;
+  throw error;
+}
+
+// Import maps do not reach into workers.
+const { threads } = await ask({ runtime: import.meta.resolve("onnxruntime-web/wasm") }).catch(fail);
+said.value = `Ready, ${threads} threads.`;
 
 file.addEventListener("change", async () => {
   const chosen = file.files?.[0];
@@ -25,7 +39,7 @@ file.addEventListener("change", async () => {
 });
 
 hole!.canvas.addEventListener("pointermove", (event) => {
-  if (!event.buttons) return;
+  if (!event.buttons || file.disabled) return;
   const { canvas } = hole!, scale = canvas.width / canvas.clientWidth;
   hole!.strokeStyle = "red", hole!.lineCap = "round", hole!.lineWidth = 30 * scale;
   hole!.beginPath();
@@ -35,11 +49,16 @@ hole!.canvas.addEventListener("pointermove", (event) => {
 });
 
 button.addEventListener("click", async () => {
-  const { width, height } = photo!.canvas, image = photo!.getImageData(0, 0, width, height);
-  const painted = hole!.getImageData(0, 0, width, height).data;
-  const begin = performance.now();
-  const result = await inpaint(core, image, Uint8Array.from({ length: width * height }, (_, i) => Number(painted[4 * i + 3]! > 0)));
-  said.value = `Filled in ${Math.round(performance.now() - begin)} ms`;
-  photo!.putImageData(new ImageData(result, width, height), 0, 0);
-  hole!.clearRect(0, 0, width, height);
+  const { width, height } = photo!.canvas, begin = performance.now();
+  const [image, painted] = [photo!, hole!].map((canvas) => canvas.getImageData(0, 0, width, height));
+  file.disabled = button.disabled = true; // the answer belongs to this photo and these strokes
+  said.value = "Filling ...";
+  try {
+    const { filled } = await ask({ image: image!, painted: painted! }).catch(fail);
+    photo!.putImageData(filled!, 0, 0);
+    hole!.clearRect(0, 0, width, height);
+    said.value = `Filled in ${Math.round(performance.now() - begin)} ms`;
+  } finally {
+    file.disabled = button.disabled = false;
+  }
 });

@@ -324,29 +324,45 @@ def device(
     photos: Photos,
     weights: Annotated[Path | None, typer.Option(help="As of rethined export; the bundled ones by default.")] = None,
     runtimes: Annotated[
-        str, typer.Option(help="Comma between.  [default: all that are installed]", show_default=False)
-    ] = "onnx,openvino,coreml,executorch,litert,ncnn",
+        str,
+        typer.Option(
+            help="onnx, openvino, web, executorch, litert, ncnn, coreml, litert_gpu, qnn, tensorrt, cuda; comma "
+            "between.  [default: all that are installed]",
+            show_default=False,
+        ),
+    ] = "",
     sizes: Annotated[str, typer.Option(help="HEIGHTxWIDTH of the low-resolution image; comma between.")] = "512x512",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtimes.")] = 2,
     runs: Annotated[int, typer.Option(min=1, help="Timed calls of each.")] = 20,
     limit: Annotated[int, typer.Option(min=1, help="Most photographs.")] = 8,
-    name: Annotated[str, typer.Option(help="Ends the result's file name: the device's.")] = "",
+    told: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="PRECISION=MS: a time that the device's own tool told, where this program does not run.",
+            metavar="PRECISION=MS",
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="The device's; ends the result's file name.")] = "",
     out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
 ) -> None:
     """The core in every runtime that is installed here: time, memory, file size, difference to PyTorch, LPIPS."""
     _laboratory()
     from rethined.bench import device as task
     from rethined.bench.provenance import check_folder, cpu_name, write_json
+    from rethined.bench.schema import RUNTIMES
 
     check_folder(out)
+    times = [text.partition("=") for text in told or []]
     result = task.run_device(
         weights,
         photos,
-        runtimes=runtimes.split(","),
+        runtimes=runtimes.split(",") if runtimes else tuple(RUNTIMES),
         sizes=sizes.split(","),
         threads=threads,
         runs=runs,
         limit=limit,
+        told={precision: _numbers(value, float)[0] for precision, _, value in times},
+        name=name,
         progress=typer.echo,
     )
     path = out / f"device--{_file_name(name or cpu_name())}.json"

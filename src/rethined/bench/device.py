@@ -7,7 +7,8 @@ import importlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 
 from rethined import image, masks
 from rethined.backends import CoreOutput
-from rethined.bench import provenance
+from rethined.bench import provenance, web
 from rethined.bench.latency import alternate
+from rethined.bench.schema import RUNTIMES
 from rethined.config import ModelConfig
 from rethined.engine import Engine, plan
 from rethined.errors import InputError, RethinedError
@@ -32,6 +34,8 @@ Picture = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
 REFERENCE = ("onnx", "fp32")
 """Whose fills the LPIPS of all others is compared with; it is timed in turn with each."""
+WEB_THREADS = (1, 2)
+"""In the browser; a page that is not isolated has one."""
 HOLES = (0.1, 0.3)
 """Part of each photograph that is hole when quality is measured."""
 
@@ -51,99 +55,172 @@ class RunBackend:
         return {}
 
 
+@dataclass(frozen=True)
+class Subject:
+    """One file in one runtime, ready to be measured."""
+
+    run: core.Run
+    call: Callable[[], object] | None
+    """Runs it once for `alternate`; None where it cannot be timed here."""
+    peak_mib: Callable[[], float | None]
+    helpers: Callable[[], float] = lambda: 0.0
+    """As of `alternate`."""
+
+
 def run_device(
     weights: Path | None,
     photos: Path,
     *,
-    runtimes: Sequence[str] = tuple(formats.FORMATS),
+    runtimes: Sequence[str] = tuple(RUNTIMES),
     sizes: Sequence[str] = ("512x512",),
     threads: int = 2,
     runs: int = 20,
     limit: int = 8,
+    told: Mapping[str, float] | None = None,
+    name: str = "",
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Export to each of `runtimes` that is installed, in each precision, run it here, and measure; JSON-ready.
 
-    A row has `runtime`, `precision`, `size`; `median_ms` of the core, and `ratio` to the reference timed in turn with
-    it; `peak_mib` of a fresh process; `file_bytes`; `difference`, the largest to PyTorch of any output;
-    `lpips_change`, the mean LPIPS (AlexNet) in the hole over the middles of at most `limit` of `photos` less that of
-    the reference; and `same`, the part of their hole pixels within one grey level of the reference's. Core ML is
-    evaluated, not run: its time and memory are None.
+    A row has `runtime`, `precision`, `size`, `threads`; `median_ms` of the core, from array to array, and `ratio` to
+    the reference timed in turn with it; `peak_mib` of a fresh process, or of WebAssembly's memory; `file_bytes`;
+    `difference`, the largest to PyTorch of any output; `lpips_change`, the mean LPIPS (AlexNet) in the hole over the
+    middles of at most `limit` of `photos` less that of the reference; and `same`, the part of their hole pixels that
+    is within one grey level of the reference's. The browser has a row of 1 and one of 2 threads. Core ML is timed on
+    macOS and evaluated elsewhere: its time is then None.
+
+    `told` are milliseconds by precision that a device's own tool measured, one on which this cannot run; the device
+    is then called `name`, and all but the time is measured here.
 
     Raises:
-        InputError: an unknown runtime, or no photographs that are large enough.
-        BackendError: an export differs too much from PyTorch.
+        InputError: an unknown runtime, or no photographs that are large enough, or `told` without a name or of more
+            than one runtime and size.
+        BackendError: an export differs too much from PyTorch, or a runtime does not start.
     """
     from rethined.metrics import backbones
     from rethined.metrics.lpips import Lpips
 
-    for name in runtimes:
-        if name not in formats.FORMATS:
-            raise InputError(f"runtime is {name!r}; choose from {', '.join(formats.FORMATS)}")
+    for one in runtimes:
+        if one not in RUNTIMES:
+            raise InputError(f"runtime is {one!r}; choose from {', '.join(RUNTIMES)}")
+    if told and (len(runtimes), len(sizes), bool(name)) != (1, 1, True):
+        raise InputError("times that were told are of one device, runtime and size; give --name, and one of each")
     origin = provenance.provenance()
+    if told:
+        origin["machine"] = {"cpu": name, "cores": None, "system": None}
     lpips = Lpips.load("alex", backbones.find("lpips_alex.safetensors"))
-    config = core.load_weights(weights)[0].config
-    rows, absent = [], []
-    for name in runtimes:
-        if missing := formats.missing_packages(name):
-            absent.append(f"{name} ({', '.join(missing)})")
-    wanted = [name for name in runtimes if not formats.missing_packages(name)]
+    model, _ = core.load_weights(weights)
+    config = model.config
+    absent = [f"{one} ({', '.join(packages)})" for one in runtimes if (packages := _missing(one, told))]
+    wanted = [one for one in runtimes if not _missing(one, told)]
+    files = [(one, precision) for one in wanted for precision in _precisions(one, told)]
     for line in absent:
         progress(f"not installed, left out: {line}")
+    rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for size in sizes:
             cells = core.parse_sizes(size, config.stride)[0]
             pictures = _pictures(photos, cells, config.stride, limit)
+            inputs = tuple(value.numpy() for value in core.sample(config, cells, 0))
             file = folder / f"base-{size}.onnx"
-            formats.export(*REFERENCE[:1], weights, file, size=size, precision=REFERENCE[1])
+            formats.export(REFERENCE[0], weights, file, size=size, precision=REFERENCE[1])
             reference = _module("onnx").load(file, threads)
             base = _fills(config, reference, pictures)
-            for name in wanted:
-                form = formats.FORMATS[name]
-                for precision in form.precisions:
-                    path = folder / f"{name}-{precision}-{size}{form.suffix}"
-                    difference, file_bytes = formats.export(
-                        name,
-                        weights,
-                        path,
-                        size=size,
-                        precision=precision,
-                        calibration=photos if precision == "int8" else None,
-                    )
-                    run = _module(name).load(path, threads)
-                    row: dict[str, Any] = {"runtime": name, "precision": precision, "size": size, "threads": threads}
-                    row |= dict.fromkeys(("median_ms", "ratio", "peak_mib"))
-                    if name != "coreml":
-                        inputs = tuple(value.numpy() for value in core.sample(config, cells, 0))
-                        calls: dict[str, Callable[[], object]] = {
-                            "this": partial(run, inputs),
-                            "base": partial(reference, inputs),
-                        }
-                        times = alternate(calls, runs=runs, warmup=3)
-                        row["median_ms"] = times["this"]["median_ms"]
-                        row["ratio"] = times["this"]["median_ms"] / times["base"]["median_ms"]
-                        row["noisy"] = times["noisy"]
-                        row["peak_mib"] = _peak(name, path, size, threads)
+            for one, precision in files:
+                form = formats.FORMATS[RUNTIMES[one].form]
+                path = folder / f"{one}-{precision}-{size}{form.suffix}"
+                calibration = photos if precision == "int8" else None
+                options: dict[str, Any] = {"size": size, "precision": precision, "calibration": calibration}
+                _, file_bytes = formats.export(RUNTIMES[one].form, weights, path, **options)
+                for count in WEB_THREADS if one == "web" else (threads,):
+                    row: dict[str, Any] = {"runtime": one, "precision": precision, "size": size, "threads": count}
+                    row |= dict.fromkeys(("median_ms", "ratio", "peak_mib", "noisy"))
+                    with _ready(one, path, size, count, inputs) as subject:
+                        row["difference"] = max(core.differences(model, subject.run, [cells]).values())
+                        fills = _fills(config, subject.run, pictures)
+                        if told:
+                            row |= {"median_ms": told[precision], "told": True}
+                        elif subject.call:
+                            subject.run(inputs)  # which a page keeps
+                            calls: dict[str, Callable[[], object]] = {
+                                "this": subject.call,
+                                "base": partial(reference, inputs),
+                            }
+                            times = alternate(calls, runs=runs, warmup=3, helpers=subject.helpers)
+                            row["median_ms"] = times["this"]["median_ms"]
+                            row["ratio"] = times["this"]["median_ms"] / times["base"]["median_ms"]
+                            row["noisy"] = times["noisy"]
+                            row["peak_mib"] = subject.peak_mib()
                     row["file_bytes"] = file_bytes
-                    row["difference"] = max(difference.values())
-                    fills = _fills(config, run, pictures)
                     row["lpips_change"] = _lpips(fills, pictures, lpips) - _lpips(base, pictures, lpips)
                     row["same"] = _same(fills, base, pictures)
                     rows.append(row)
+                    took = "not timed" if row["median_ms"] is None else f"{row['median_ms']:.1f} ms"
                     progress(
-                        f"{name} {precision} {size}: {row['median_ms'] or float('nan'):.1f} ms, difference "
-                        f"{row['difference']:.1e}, LPIPS {row['lpips_change']:+.4f}, same {row['same']:.2%}"
+                        f"{one} {precision} {size}, threads {count}: {took}, difference {row['difference']:.1e}, "
+                        f"LPIPS {row['lpips_change']:+.4f}, same {row['same']:.2%}"
                     )
     return {
         "kind": "device",
         "weights": {"rethined": provenance.sha256(weights or provenance.BUNDLED)},
         "photographs": len(pictures),
         "absent": absent,
-        "versions_of": {name: formats.versions(name) for name in wanted},
+        "versions_of": {one: _versions(one) for one in wanted},
         "rows": rows,
         **origin,
     }
+
+
+def _missing(name: str, told: Mapping[str, float] | None) -> list[str]:
+    """What has to be installed before `name` can be measured."""
+    runtime = RUNTIMES[name]
+    packages = formats.missing_packages(runtime.form)
+    if name == "web":
+        packages += web.missing()
+    if name == "litert_gpu" and not told:
+        packages.append("a phone; measure there and give --told")
+    if runtime.provider and not told:
+        import onnxruntime as ort
+
+        packages += [] if runtime.provider in ort.get_available_providers() else [runtime.provider]
+    return packages
+
+
+def _precisions(name: str, told: Mapping[str, float] | None) -> tuple[str, ...]:
+    """Those to measure. Raises InputError: one was told that there is not."""
+    runtime = RUNTIMES[name]
+    able = runtime.precisions or formats.FORMATS[runtime.form].precisions
+    for precision in told or ():
+        if precision not in able:
+            raise InputError(f"{name} is not measured in {precision} but in {' or '.join(able)}")
+    return tuple(precision for precision in able if not told or precision in told)
+
+
+def _versions(name: str) -> dict[str, str]:
+    return formats.versions(RUNTIMES[name].form) | (web.versions() if name == "web" else {})
+
+
+@contextlib.contextmanager
+def _ready(name: str, path: Path, size: str, threads: int, inputs: core.Arrays) -> Iterator[Subject]:
+    """`path`, loaded by the runtime `name`."""
+    runtime = RUNTIMES[name]
+    if name == "web":
+        with web.opened(path, threads) as page:
+            yield Subject(page, page.milliseconds, page.peak_mib, page.cpu_seconds)
+        return
+    peak: Callable[[], float | None] = partial(_peak, runtime.form, path, size, threads)
+    module = _module(runtime.form)
+    if runtime.provider:
+        run = module.session(path.read_bytes(), threads, runtime.provider)
+        yield Subject(run, partial(run, inputs), lambda: None)  # an accelerator's memory is not the process's
+    elif runtime.form == "coreml":
+        on_mac = sys.platform == "darwin"
+        run = module.predictor(path) if on_mac else module.load(path, threads)
+        yield Subject(run, partial(run, inputs) if on_mac else None, lambda: None)
+    else:
+        run = module.load(path, threads)
+        yield Subject(run, partial(run, inputs), peak)
 
 
 def _module(name: str) -> Any:

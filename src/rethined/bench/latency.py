@@ -133,11 +133,18 @@ def _facts(engine: Engine) -> dict[str, Any]:
 
 
 def alternate(
-    contenders: dict[str, Callable[[], object]], *, runs: int, warmup: int, seconds: float = math.inf
+    contenders: dict[str, Callable[[], object]],
+    *,
+    runs: int,
+    warmup: int,
+    seconds: float = math.inf,
+    helpers: Callable[[], float] = lambda: 0.0,
 ) -> dict[str, Any]:
     """Call each in turn, `runs` times: n, median_ms, iqr_ms, min_ms by name; busy_elsewhere, noisy.
 
-    Once one's timed calls add up to `seconds` it makes no more of them, beyond LEAST; nor does its warm-up.
+    Once one's timed calls add up to `seconds` it makes no more of them, beyond LEAST; nor does its warm-up. One that
+    returns a float has timed itself, in milliseconds; programs that work for it have used `helpers()` seconds of
+    processor time so far.
     `busy_elsewhere` is how many cores other processes kept busy meanwhile, None where the system does not
     tell. `noisy`: that is much, or the first contender's times spread widely.
     """
@@ -148,17 +155,18 @@ def alternate(
             if time.perf_counter() - started > seconds:
                 break
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    others, started = _others_cpu_seconds(), time.perf_counter()
+    others, helped, started = _others_cpu_seconds(), helpers(), time.perf_counter()
     for index in range(runs):
         for name, call in contenders.items():
             if index >= LEAST and sum(times[name]) > 1000 * seconds:
                 continue
             start = time.perf_counter()
-            call()
-            times[name].append(1000 * (time.perf_counter() - start))
+            told = call()
+            took = 1000 * (time.perf_counter() - start)
+            times[name].append(told if isinstance(told, float) else took)
     elapsed = time.perf_counter() - started
     now = _others_cpu_seconds()
-    busy = None if others is None or now is None else max(0.0, (now - others) / elapsed)
+    busy = None if others is None or now is None else max(0.0, (now - others - helpers() + helped) / elapsed)
     result: dict[str, Any] = {name: _statistics(values) for name, values in times.items()}
     first = result[next(iter(contenders))]
     result["busy_elsewhere"] = busy

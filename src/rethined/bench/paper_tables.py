@@ -21,6 +21,7 @@ from rethined.bench.blocks import (
     origin_of,
     weights_of,
 )
+from rethined.bench.schema import RUNTIMES, WAITING
 
 PAPER_BLOCKS = frozenset(
     ["claims", "figure1", "figure3", "figure5"]
@@ -73,12 +74,13 @@ def paper_blocks(found: dict[str, dict[str, Any]], results: Path) -> dict[str, B
     devices = [result for result in found.values() if result.get("kind") == "device"]
     if devices:
         made["table2"] = _table2(devices)
+        rows = _device_rows(devices)
         values = {
-            f"{row['runtime']}, {row['precision']}": row["median_ms"]
-            for row in devices[0]["rows"]
-            if row["size"] == devices[0]["rows"][0]["size"] and row.get("median_ms") is not None
+            f"{_runtime(row['runtime'])}, {row['precision']}, threads {row['threads']}": row["median_ms"]
+            for device, row in rows
+            if (device, row["size"]) == (rows[0][0], rows[0][1]["size"]) and row["median_ms"] is not None
         }
-        plot("table2.plot", "bars", {"values": values, "x": "median, ms"}, "Latency by runtime and precision")
+        plot("table2.plot", "bars", {"values": values, "x": "median, ms"}, "Milliseconds of the core by runtime")
     for name in ("table4", "table5"):
         if name in found:
             values = {row["name"]: row["lpips"] for row in found[name]["rows"]}
@@ -176,18 +178,76 @@ def _table1(quality: dict[str, Any], latency: dict[str, Any] | None) -> Table:
 
 
 def _table2(devices: Sequence[dict[str, Any]]) -> Table:
-    """Runtimes and precisions; a number that was not measured is a dash."""
-    head = ["processor", "runtime", "precision", "size", "median, ms", "peak, MiB", "file, MB"]
-    head += ["largest difference", "change of LPIPS"]
+    """A line per device, runtime, precision, size and threads; what nobody has measured is a dash.
+
+    Below them the devices that wait for somebody who has one, and what the paper says.
+    """
+    head = ["device", "runtime", "precision", "size", "threads", "median, ms", "of ONNX Runtime", "peak, MiB"]
+    head += ["file, MB", "largest difference", "change of LPIPS", "same pixels"]
+    rows = _device_rows(devices)
     lines = []
-    for result in devices:
+    for device, row in rows:
+        line = [device, _runtime(row["runtime"]), row["precision"], str(row["size"]), number(row.get("threads"), 0)]
+        flag = "*" if row.get("noisy") else " (told)" if row.get("told") else ""
+        line += [number(row.get("median_ms"), 1) + flag, number(row.get("ratio"), 2), number(row.get("peak_mib"), 0)]
+        size, difference, change = (row.get(key) for key in ("file_bytes", "difference", "lpips_change"))
+        line += [number(size and size / 1e6, 1), "-" if difference is None else f"{difference:.1e}"]
+        same = row.get("same")
+        lines.append([*line, "-" if change is None else f"{change:+.4f}", "-" if same is None else f"{same:.1%}"])
+    timed = {row["runtime"] for _, row in rows if row.get("median_ms") is not None}
+    waiting = [one for one in WAITING if one[1] not in timed]
+    for device, runtime, precision, _ in waiting:
+        lines.append([device, _runtime(runtime), precision, *["-"] * (len(head) - 3)])
+    printed = printed_numbers()
+    dashes = ["-"] * (len(head) - 6)
+    for row in printed["table1"]:
+        if row["method"] == "RETHINED":
+            size = f"{row['size']}x{row['size']}"
+            lines.append([printed["device"].split(",")[0], "*the paper's, quoted*", "fp16", size, "-"])
+            lines[-1] += [f"{row['ms']:.1f}", *dashes]
+    lines.append(
+        ["mobile phones", "*the paper's, quoted*", "-", "-", "-", f"at most {printed['mobile_ms']}", *dashes]
+    )
+    notes = [
+        "Timed is the core alone, from array to array; *of ONNX Runtime* is the time as a multiple of ONNX Runtime's "
+        "in fp32, called in turn with it. Memory is what loading and running it takes a fresh process, and in the "
+        "browser (Chromium) the size of WebAssembly's memory. *Largest difference* is to PyTorch; LPIPS in the hole "
+        "(lower is better) and *same pixels* (within one grey level) are of the engine's fills, against those with "
+        "ONNX Runtime in fp32.",
+        "*Quoted* rows are the paper's own times, of its whole method at that size, with its own weights: not "
+        "comparable with the core's.",
+    ]
+    if any(row.get("noisy") for _, row in rows):
+        notes.append(NOISY)
+    if any(row.get("told") for _, row in rows):
+        notes.append("Told: by the device's own tool; the other numbers are those of the same file on a computer.")
+    if any(row["runtime"] == "coreml" and row.get("median_ms") is None for _, row in rows):
+        notes.append(
+            "Core ML runs on Apple's systems alone; elsewhere the saved program is evaluated, and not timed."
+        )
+    if waiting:
+        filled = "; ".join(f"{device}, `{runtime}{more}`" for device, runtime, _, more in waiting)
+        notes.append(
+            "Rows of dashes wait for somebody who has the device; each is filled by one command, `rethined bench "
+            f"device PHOTOS --name NAME --runtimes X`, where X is for: {filled}. MS is what the phone's own tool "
+            "told of the exported file: Xcode's performance report, LiteRT's `benchmark_model --use_gpu=true`."
+        )
+    return Table(head, lines, [*notes, *dict.fromkeys(origin_of(result) for result in devices)])
+
+
+def _device_rows(devices: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """(device, row) of all results as one table, in the order of RUNTIMES; of what was measured twice the last."""
+    found = {}
+    for result in sorted(devices, key=lambda result: str(result["date"])):
         for row in result["rows"]:
-            line = [result["machine"]["cpu"], row["runtime"], row["precision"], str(row["size"])]
-            line += [number(row.get("median_ms"), 1), number(row.get("peak_mib"), 0)]
-            size, difference, change = (row.get(key) for key in ("file_bytes", "difference", "lpips_change"))
-            line += [number(size and size / 1e6, 1), "-" if difference is None else f"{difference:.1e}"]
-            lines.append([*line, "-" if change is None else f"{change:+.4f}"])
-    return Table(head, lines, [origin_of(result) for result in devices])
+            device = result["machine"]["cpu"]
+            found[device, row["runtime"], row["precision"], row["size"], row.get("threads")] = (device, row)
+    order, names = list(RUNTIMES), list(dict.fromkeys(result["machine"]["cpu"] for result in devices))
+    return sorted(found.values(), key=lambda one: (names.index(one[0]), order.index(one[1]["runtime"])))
+
+
+def _runtime(name: str) -> str:
+    return RUNTIMES[name].title
 
 
 def _table3(latency: dict[str, Any]) -> Table:

@@ -193,7 +193,7 @@ _SECTIONS = (
         ("table1", "figure1", "table1.plot", "table1.measures"),
     ),
     ("What the paper says of other methods", "", ("claims",)),
-    ("Table 2: runtimes and precisions on this device", "", ("table2", "table2.plot")),
+    ("Table 2: runtimes and precisions", "", ("table2", "table2.plot")),
     (
         "Table 3: latency by resolution",
         "Median milliseconds from array to array, uint8 in and out, each in turn with the engine in one process, "

@@ -1,8 +1,9 @@
-"""What the numbers of a quality result are called, what they mean, and how tables show them. Needs no torch."""
+"""What the numbers of results are called, what they mean, and how tables show them. Needs no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 REFERENCE = "copy_reference"
@@ -43,6 +44,44 @@ COLUMNS = (
     ("fid768", "FID-768", 3),
 )
 """Key, heading and decimals of what tables show of a method; a column without a number is left out."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What `rethined bench device` can measure the core in."""
+
+    title: str
+    """Its name in tables."""
+    form: str
+    """Of `rethined.export.formats.FORMATS`, whose file it runs."""
+    precisions: tuple[str, ...] = ()
+    """Those measured; none are all that the format has."""
+    provider: str = ""
+    """Execution provider of ONNX Runtime, where it is not the processor's."""
+
+
+RUNTIMES = {
+    "onnx": Runtime("ONNX Runtime", "onnx"),
+    "openvino": Runtime("OpenVINO", "openvino"),
+    "web": Runtime("onnxruntime-web (WASM)", "onnx", ("fp32",)),
+    "executorch": Runtime("ExecuTorch, XNNPACK", "executorch"),
+    "litert": Runtime("LiteRT, XNNPACK", "litert"),
+    "ncnn": Runtime("ncnn", "ncnn"),
+    "coreml": Runtime("Core ML", "coreml"),
+    "litert_gpu": Runtime("LiteRT, GPU", "litert"),
+    "qnn": Runtime("ONNX Runtime, Qualcomm QNN", "onnx", ("int8",), "QNNExecutionProvider"),
+    "tensorrt": Runtime("ONNX Runtime, TensorRT", "onnx", ("fp32", "fp16"), "TensorrtExecutionProvider"),
+    "cuda": Runtime("ONNX Runtime, CUDA", "onnx", ("fp32", "fp16"), "CUDAExecutionProvider"),
+}
+"""By name, in the order of Table 2."""
+WAITING = (
+    ("iPhone", "coreml", "fp16", " --told fp16=MS"),
+    ("Android phone", "litert_gpu", "fp32", " --told fp32=MS"),
+    ("Snapdragon", "qnn", "int8", ""),
+    ("NVIDIA GPU", "tensorrt", "fp16", ""),
+    ("NVIDIA GPU", "cuda", "fp16", ""),
+)
+"""Device, runtime, precision of rows that are empty until somebody has timed that runtime; what the command adds."""
 
 
 def cell(summary: dict[str, Any], key: str, digits: int) -> str:

@@ -97,6 +97,19 @@ def load(path: Path, threads: int) -> Run:
     return run
 
 
+def predictor(path: Path) -> Run:
+    """The saved program, run by Apple's runtime; on macOS alone."""
+    import coremltools as ct
+
+    model = ct.models.MLModel(str(path))
+
+    def run(inputs: Arrays) -> Arrays:
+        predicted = model.predict(dict(zip(INPUTS, inputs, strict=True)))
+        return tuple(predicted[name] for name in ("low", "query", "key"))
+
+    return run
+
+
 def operators(path: Path) -> set[str]:
     """The operators in the file."""
     return {operation.op_type for operation in _function(path).operations} - {"const"}

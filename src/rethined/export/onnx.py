@@ -113,14 +113,20 @@ def load(path: Path, threads: int) -> Run:
     return session(path.read_bytes(), threads)
 
 
-def session(data: bytes, threads: int = 0) -> Run:
-    """An ONNX core, run by ONNX Runtime on the CPU; 0 threads are one per core."""
+def session(data: bytes, threads: int = 0, provider: str = "CPUExecutionProvider") -> Run:
+    """An ONNX core, run by ONNX Runtime; 0 threads are one per core.
+
+    Raises:
+        BackendError: `provider` does not start; the runtime would take the processor instead, and say nothing.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    loaded = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    loaded = ort.InferenceSession(data, options, providers=[provider])
+    if loaded.get_providers()[0] != provider:
+        raise BackendError(f"ONNX Runtime's {provider} does not start here; its libraries may be missing")
 
     def run(inputs: Arrays) -> Arrays:
         return tuple(loaded.run(None, dict(zip(INPUTS, inputs, strict=False))))
