@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -252,16 +254,18 @@ def level(
             total += w * int(apart @ apart)
         return total
 
-    def seams(at: tuple[int, int], offer: tuple[int, int]) -> int:
+    def apart(at: tuple[int, int], offer: tuple[int, int], uses: dict[tuple[int, int], int]) -> int:
         (y, x), (sy, sx) = at, offer
         affinity = (sum(w for _, _, w in around[at]) * constants.AFFINITY + 8) // 16 + constants.LEAST_AFFINITY
         beside = ((-1, 0), (1, 0), (0, -1), (0, 1))
         alone = sum(source.get((y + dy, x + dx)) != (sy + dy, sx + dx) for dy, dx in beside)
-        return affinity * constants.SEAM * alone
+        others = min(max(uses.get(offer, 0) - (offer == source[at]), 0), constants.OFTEN)
+        return affinity * (constants.SEAM * alone + constants.REPEAT * others)
 
     def step(
         values: NDArray[np.int64],
         cost: dict[tuple[int, int], int],
+        uses: dict[tuple[int, int], int],
         jump: int,
         guesses: int,
         counter: int,
@@ -270,7 +274,7 @@ def level(
         for y, x in targets:
             best = source[y, x]
             bare = cost[y, x] if (y, x) in cost else price(values, (y, x), best)
-            least = bare + seams((y, x), best)
+            least = bare + apart((y, x), best, uses)
             offers: list[tuple[int, int] | None] = []
             for dy in (-jump, 0, jump) if jump else ():
                 for dx in (-jump, 0, jump):
@@ -286,7 +290,7 @@ def level(
                     reach = max(1, reach // 2)
                 if not valid(*offer):
                     continue
-                now, extra = price(values, (y, x), offer), seams((y, x), offer)
+                now, extra = price(values, (y, x), offer), apart((y, x), offer, uses)
                 if now + extra < least:
                     best, bare, least = offer, now, now + extra
             better[y, x], lower[y, x] = best, bare
@@ -306,12 +310,12 @@ def level(
         return result
 
     if deep is not None:
-        source, cost = step(values, {}, 0, 0, 0)
+        source, cost = step(values, {}, {}, 0, 0, 0)
         values = drawn(values, cost, [at for at in hole if depth[at] >= deep])
     for turn in range(constants.ROUNDS):
-        cost = {}
+        cost, uses = {}, dict(Counter(source.values()))
         for n, jump in enumerate(constants.JUMPS[turn]):
-            source, cost = step(values, cost, jump, constants.GUESSES[number], (number * 8 + turn) * 8 + n)
+            source, cost = step(values, cost, uses, jump, constants.GUESSES[number], (number * 8 + turn) * 8 + n)
         if turn < constants.ROUNDS - 1:
             values = drawn(values, cost, hole)
     return {y * width + x: sy * width + sx for (y, x), (sy, sx) in source.items()}

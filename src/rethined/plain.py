@@ -220,6 +220,7 @@ def run(
     patch: Ints,
     shift: Ints,
     votes: Ints,
+    uses: Ints,
     query: Bytes,
     key: Bytes,
     places: NDArray[np.int64],
@@ -234,6 +235,8 @@ def run(
     stride: int,
     radius: int,
     seam: int,
+    repeat: int,
+    often: int,
     decision: int,
     grain: int,
 ) -> None:
@@ -242,12 +245,14 @@ def run(
     for what, jump, guesses, counter, fresh in schedule.tolist():
         if what == 0:
             targets = query, key, places, cells, asked, affinity, shift[now], shift[1 - now], cost
-            numbers = height, width, stride, jump, guesses, radius, seam, counter
-            improve(values[drawn], weights, patch, *targets, *numbers, bool(fresh))
+            numbers = height, width, stride, jump, guesses, radius, seam, repeat, often, counter
+            improve(values[drawn], weights, patch, uses, *targets, *numbers, bool(fresh))
             now = 1 - now
         elif what == 1:
             mean = max(1, int(cost.sum(dtype=np.int64)) // len(cost))
             votes[places] = 1 << (16 - np.minimum(16, cost.astype(np.int64) * decision // mean))
+        elif what == 4:
+            uses[:] = np.bincount(places + shift[now][places], minlength=len(uses))
         else:
             vote(values[drawn], values[1 - drawn], shift[now], votes, deep if what == 2 else holes, stride)
             drawn = 1 - drawn
@@ -257,6 +262,7 @@ def improve(
     values: Shorts,
     weights: Shorts,
     patch: Ints,
+    uses: Ints,
     query: Bytes,
     key: Bytes,
     places: NDArray[np.int64],
@@ -273,6 +279,8 @@ def improve(
     guesses: int,
     radius: int,
     seam: int,
+    repeat: int,
+    often: int,
     counter: int,
     fresh: bool,
 ) -> None:
@@ -285,17 +293,19 @@ def improve(
     asking = query[asked].astype(np.int32)
     best = shift[places].astype(np.int64)
     beside = shift[places + np.asarray((-1, 1, -stride, stride))[:, None]]
-    dear = affinity.astype(np.int64) * seam
+    dear, own = affinity.astype(np.int64), best.copy()
 
-    def seams(moved: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.asarray(dear * (beside != moved).sum(0))
+    def apart(moved: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What seams and repeats cost."""
+        others = np.clip(uses[places + moved] - (moved == own), 0, often)
+        return np.asarray(dear * (seam * (beside != moved).sum(0) + repeat * others))
 
-    least = np.full(len(places), 2**31 - 1) if fresh else cost + seams(best)
+    least = np.full(len(places), 2**31 - 1) if fresh else cost + apart(best)
 
     def offer(moved: NDArray[np.int64], tried: Bools) -> None:
         """Take `moved` as source where it is `tried`, valid and cheaper."""
         tried = tried & (patch[places + moved] >= 0)
-        chosen, extra = np.flatnonzero(tried), seams(moved)
+        chosen, extra = np.flatnonzero(tried), apart(moved)
         product = (asking[chosen] * key[patch[places[chosen] + moved[chosen]]]).sum(1)
         price = affinity[chosen] * (16129 - product) + extra[chosen]
         hopeful = price < least[chosen]  # what else it costs is not negative
@@ -320,7 +330,7 @@ def improve(
         inside = (y >= 0) & (x >= 0) & (y < height) & (x < width)
         offer(best + (down * stride + across) * inside, inside)
     better[places] = best
-    cost[:] = least - seams(best)
+    cost[:] = least - apart(best)
 
 
 def vote(values: Shorts, drawn: Shorts, shift: Ints, votes: Ints, places: NDArray[np.int64], stride: int) -> None:

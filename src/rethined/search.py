@@ -49,6 +49,10 @@ LEAST_AFFINITY = 6
 SEAM = 100
 """What it costs that one of the four neighbours does not go on with the same source, in units of UNIT^2 of affinity.
 It keeps what is copied whole where surroundings say little; without it wide holes become mosaics of small tiles."""
+REPEAT = 60
+"""What it costs, in the units of SEAM, that another cell copies the same source, and again for each further one."""
+OFTEN = 4
+"""Others that count, at most. Else textures are made of one motif."""
 LEVELS = 3
 """Sizes at which holes are filled, each half of the one before."""
 ROUNDS = 4
@@ -93,7 +97,7 @@ FINE = 64
 Together = Callable[[Callable[[], object]], None]
 """Calls a function on several threads at once: see `Upscaler.together`."""
 
-SEARCH, WEIGH, DRAW_DEEP, DRAW = range(4)
+SEARCH, WEIGH, DRAW_DEEP, DRAW, COUNT = range(5)
 """What `_run` does in a phase."""
 
 
@@ -243,17 +247,19 @@ def search(level: Level, number: int, coarser: Ints | None, together: Together) 
         drawn = holes[deep[holes]]
         phases += [(SEARCH, 0, 0, 0, True), (WEIGH, 0, 0, 0, False), (DRAW_DEEP, 0, 0, 0, False)]
     for turn in range(ROUNDS):
+        phases.append((COUNT, 0, 0, 0, False))
         for step, jump in enumerate(JUMPS[turn]):
             phases.append((SEARCH, jump, GUESSES[number], (number * 8 + turn) * 8 + step, step == 0))
         if turn < ROUNDS - 1:
             phases += [(WEIGH, 0, 0, 0, False), (DRAW, 0, 0, 0, False)]
     schedule = np.asarray(phases, np.int64)
     values = np.stack([picture, picture])
-    votes, cost = np.zeros(len(patch), np.int32), np.zeros(len(places), np.int32)
+    votes, uses = np.zeros((2, len(patch)), np.int32)
+    cost = np.zeros(len(places), np.int32)
     radius = max(height, width) // (4 if coarser is not None else 1)
     arguments = (
-        *(values, weights, patch, shift, votes, level.query, level.key, places, targets, asked, affinity, cost),
-        *(drawn, holes, height, width, stride, radius, SEAM, DECISION, GRAIN),
+        *(values, weights, patch, shift, votes, uses, level.query, level.key, places, targets, asked, affinity, cost),
+        *(drawn, holes, height, width, stride, radius, SEAM, REPEAT, OFTEN, DECISION, GRAIN),
     )
     if _run is None:
         plain.run(schedule, *arguments)
@@ -685,6 +691,7 @@ def _improve(  # type: ignore[no-untyped-def]
     values,
     weights,
     patch,
+    uses,
     query,
     key,
     places,
@@ -701,18 +708,22 @@ def _improve(  # type: ignore[no-untyped-def]
     guesses,
     radius,
     seam,
+    repeat,
+    often,
     counter,
     fresh,
     first,
     last,
 ):
     """One step of the search for targets `first` to `last`: of their own source, the neighbours' at `jump` cells, and
-    `guesses` others within `radius`, the cheapest, to `better`, and what it costs but for seams, to `cost`.
+    `guesses` others within `radius`, the cheapest, to `better`, and what it costs but for seams and repeats, to
+    `cost`.
 
     All read `shift` of the step before, so that their order does not matter; `fresh`: what it costs is not known. A
     jump of 0 only finds that. Grids have a margin, rows of `stride` cells, and are flat: `values` and `weights` (with
-    CHANNELS numbers a cell), `patch` (-1 where not valid), `shift` and `better`. In the targets' order: `places` in
-    such grids, `cells` in that of height x width, `asked` (the patch they are in), `affinity` and `cost`.
+    CHANNELS numbers a cell), `patch` (-1 where not valid), `uses` (how many targets copy a cell), `shift` and
+    `better`. In the targets' order: `places` in such grids, `cells` in that of height x width, `asked` (the patch they
+    are in), `affinity` and `cost`.
     """
     margin = np.int64(stride - width) // 2
     line = 5 * stride
@@ -727,7 +738,9 @@ def _improve(  # type: ignore[no-untyped-def]
         above, below = np.int64(shift[here - stride]), np.int64(shift[here + stride])
         dear = np.int32(affinity[i] * seam)
         alone = 4 - (best == left) - (best == right) - (best == above) - (best == below)
-        bare, least = cost[i], np.int32(cost[i] + dear * alone)
+        own, again = best, np.int32(affinity[i] * repeat)
+        others = min(max(uses[np.uintp(here + own)] - 1, 0), often)
+        bare, least = cost[i], np.int32(cost[i] + dear * alone + again * others)
         # Which branches are taken cannot be foreseen, and that costs more than what they spare: first all offers.
         count = 0
         if fresh:
@@ -764,8 +777,9 @@ def _improve(  # type: ignore[no-untyped-def]
             for t in range(len(answer)):
                 product = np.int32(product + np.int32(asking[t]) * np.int32(answer[t]))
             alone = 4 - (offer == left) - (offer == right) - (offer == above) - (offer == below)
-            seams = np.int32(dear * alone)
-            price = np.int32(affinity[i] * (np.int32(16129) - product) + seams)
+            others = min(max(uses[np.uintp(here + offer)] - (offer == own), 0), often)
+            apart = np.int32(dear * alone + again * others)
+            price = np.int32(affinity[i] * (np.int32(16129) - product) + apart)
             if price >= least:
                 continue
             theirs = mine + 5 * offer
@@ -775,7 +789,7 @@ def _improve(  # type: ignore[no-untyped-def]
                     weighted = np.int16(d * np.int16(weights[np.uintp(mine + r * line + t)] * ROW[t]))
                     price = np.int32(price + np.int32(d) * np.int32(weighted))
             if price < least:
-                least, bare = price, np.int32(price - seams)
+                least, bare = price, np.int32(price - apart)
                 best = offer
                 y = np.int64(-1)
         better[here] = best
@@ -817,6 +831,7 @@ def _run(  # type: ignore[no-untyped-def]
     patch,
     shift,
     votes,
+    uses,
     query,
     key,
     places,
@@ -831,6 +846,8 @@ def _run(  # type: ignore[no-untyped-def]
     stride,
     radius,
     seam,
+    repeat,
+    often,
     decision,
     grain,
 ):
@@ -845,6 +862,8 @@ def _run(  # type: ignore[no-untyped-def]
     for phase in range(len(schedule)):
         what, jump, guesses, counter, fresh = schedule[phase]
         count = len(deep) if what == DRAW_DEEP else len(holes) if what == DRAW else len(places)
+        if what == COUNT:  # by one thread
+            count = 1
         while True:
             first = grain * advance(begun, phase, 1)
             if first >= count:
@@ -855,6 +874,7 @@ def _run(  # type: ignore[no-untyped-def]
                     values[drawn],
                     weights,
                     patch,
+                    uses,
                     query,
                     key,
                     places,
@@ -871,11 +891,17 @@ def _run(  # type: ignore[no-untyped-def]
                     guesses,
                     radius,
                     seam,
+                    repeat,
+                    often,
                     counter,
                     fresh,
                     first,
                     last,
                 )
+            elif what == COUNT:
+                uses[:] = 0
+                for i in range(len(places)):
+                    uses[places[i] + shift[now, places[i]]] += 1
             elif what == WEIGH:
                 mean = max(1, cost.sum() // len(cost))
                 for i in range(first, last):
@@ -888,5 +914,5 @@ def _run(  # type: ignore[no-untyped-def]
             pass
         if what == SEARCH:
             now = 1 - now
-        elif what != WEIGH:
+        elif what in (DRAW, DRAW_DEEP):
             drawn = 1 - drawn
