@@ -722,8 +722,8 @@ def _improve(  # type: ignore[no-untyped-def]
     All read `shift` of the step before, so that their order does not matter; `fresh`: what it costs is not known. A
     jump of 0 only finds that. Grids have a margin, rows of `stride` cells, and are flat: `values` and `weights` (with
     CHANNELS numbers a cell), `patch` (-1 where not valid), `uses` (how many targets copy a cell), `shift` and
-    `better`. In the order of targets: `places` in such grids, `cells` in that of height x width, `asked` (their patch),
-    `affinity` and `cost`.
+    `better`. In the order of targets: `places` in such grids, `cells` in that of height x width, `asked` (their
+    patch), `affinity` and `cost`.
     """
     margin = np.int64(stride - width) // 2
     line = 5 * stride
