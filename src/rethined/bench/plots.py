@@ -38,7 +38,7 @@ def digest(kind: str, data: Mapping[str, Any]) -> str:
 
 
 def draw(kind: str, data: Mapping[str, Any]) -> bytes:
-    """`kind` is one of `bubbles`, `lines`, `bars`; `data` as those functions take it.
+    """`kind` is one of `bubbles`, `frontier`, `lines`, `bars`; `data` as those functions take it.
 
     Raises:
         BackendError: matplotlib is not installed.
@@ -110,6 +110,44 @@ def bubbles(
     strip.set_xlabel(x)
 
 
+def frontier(
+    figure: Figure,
+    *,
+    points: Sequence[Mapping[str, Any]],
+    front: Sequence[str],
+    base: str,
+    x: str,
+    y: str,
+) -> None:
+    """Quality against time. `points` have name, x, y and parameters, by which go their areas; a line joins those that
+    `front` names, in its order; `base` is the bold one."""
+    axes = figure.add_subplot()
+    axes.grid(**_GRID)
+    places = {point["name"]: (point["x"], point["y"]) for point in points}
+    axes.plot(*zip(*(places[name] for name in front), strict=True), color=_COLOUR, linewidth=1.2)
+    for point in points:
+        name, ahead = point["name"], point["name"] in front
+        colour, size = (_COLOUR if ahead else _QUOTED), 110 * point["parameters"] / 1e6
+        axes.scatter(*places[name], s=size, facecolor=colour, edgecolor="white", alpha=0.9, zorder=3)
+        # What is below and left of the line is empty, and so are its names' places.
+        offset, side = ((0, -4 - size**0.5 / 2), "top") if ahead else ((0, 3 + size**0.5 / 2), "bottom")
+        label = f"{name}, {point['parameters'] / 1e6:.2f} M"
+        axes.annotate(
+            label,
+            places[name],
+            offset,
+            textcoords="offset points",
+            ha="center",
+            va=side,
+            color=colour,
+            weight="bold" if name == base else "normal",
+            fontsize=8,
+        )
+    axes.margins(x=0.2, y=0.2)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+
+
 def lines(
     figure: Figure,
     *,
@@ -157,7 +195,7 @@ def bars(figure: Figure, *, values: Mapping[str, float], x: str, base: str | Non
     axes.set_xlabel(x)
 
 
-_KINDS: dict[str, Callable[..., None]] = {"bubbles": bubbles, "lines": lines, "bars": bars}
+_KINDS: dict[str, Callable[..., None]] = {"bubbles": bubbles, "frontier": frontier, "lines": lines, "bars": bars}
 
 
 def _colours(names: Sequence[str]) -> dict[str, str]:
