@@ -207,6 +207,7 @@ def test_the_frontier_trains_everything_before_it_times_anything(
 
     monkeypatch.setattr(ablation, "load_folder", lambda folder, *arguments: load_folder(folder, 128)[:1])
     monkeypatch.setattr(ablation, "FRONTIER", choices)
+    monkeypatch.setattr(ablation, "TIMED_SIDE", 64)
     monkeypatch.setattr(ablation, "TIMED_RUNS", 3)
     monkeypatch.setattr(ablation, "OnnxBackend", core)
     out, others = tmp_path / "out", tmp_path / "others"
@@ -466,6 +467,17 @@ def test_command_line(results: Path, tmp_path: Path) -> None:
     empty = run(app, ["bench", "report", "--results", str(tmp_path), "--html", str(tmp_path / "b.html")])
     assert "measure something first" in str(empty.exception)
     assert not (tmp_path / "b.html").exists()
+
+
+def test_steps_replace_those_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets: list[paper.Budget] = []
+    monkeypatch.setattr(paper, "run", lambda parts, settings: budgets.append(settings.budget))
+    app = typer.Typer()
+    register(app)
+    for options in ([], ["--quick"], ["--quick", "--steps", "7"]):
+        done = CliRunner().invoke(app, ["bench", "paper", "frontier", *options])
+        assert done.exit_code == 0, done.output
+    assert budgets == [paper.FULL, paper.QUICK, dataclasses.replace(paper.QUICK, steps=7, frontier_steps=7)]
 
 
 def test_pictures_of_a_comparison_are_on_the_page(tmp_path: Path) -> None:

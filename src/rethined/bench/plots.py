@@ -120,32 +120,22 @@ def frontier(
     y: str,
 ) -> None:
     """Quality against time. `points` have name, x, y and parameters, by which go their areas; a line joins those that
-    `front` names, in its order; `base` is the bold one."""
+    `front` names, in its order, others are hollow; `base` has the engine's colour."""
     axes = figure.add_subplot()
     axes.grid(**_GRID)
     places = {point["name"]: (point["x"], point["y"]) for point in points}
-    axes.plot(*zip(*(places[name] for name in front), strict=True), color=_COLOUR, linewidth=1.2)
-    for point in points:
-        name, ahead = point["name"], point["name"] in front
-        colour, size = (_COLOUR if ahead else _QUOTED), 110 * point["parameters"] / 1e6
-        axes.scatter(*places[name], s=size, facecolor=colour, edgecolor="white", alpha=0.9, zorder=3)
-        # What is below and left of the line is empty, and so are its names' places.
-        offset, side = ((0, -4 - size**0.5 / 2), "top") if ahead else ((0, 3 + size**0.5 / 2), "bottom")
+    axes.plot(*zip(*(places[name] for name in front), strict=True), color=_QUOTED, linewidth=1.2, zorder=1)
+    colours = _colours([point["name"] for point in points if point["name"] != base]) | {base: _COLOUR}
+    for point in sorted(points, key=lambda point: float(point["x"])):
+        name, size = point["name"], 110 * point["parameters"] / 1e6
+        face = colours[name] if name in front else "white"
         label = f"{name}, {point['parameters'] / 1e6:.2f} M"
-        axes.annotate(
-            label,
-            places[name],
-            offset,
-            textcoords="offset points",
-            ha="center",
-            va=side,
-            color=colour,
-            weight="bold" if name == base else "normal",
-            fontsize=8,
-        )
-    axes.margins(x=0.2, y=0.2)
+        axes.scatter(*places[name], s=size, facecolor=face, edgecolor=colours[name], linewidth=1.5, label=label)
+    axes.margins(x=0.12, y=0.12)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
+    # Beside the plot: architectures that differ little lie close together, and so would their names.
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1), labelspacing=1)
 
 
 def lines(
