@@ -2,7 +2,7 @@
 # make test      every test (ARGS="-k engine": some)
 # make check     format, lint, types, import directions
 # make bench     the paper's tables and figures on this machine, and a page with all of it, into build/bench: half an
-#                hour (PHOTOS=folder to measure on, TRAIN=other photographs for tables 4 and 5, OUT=folder of results)
+#                hour (PHOTOS=folder to measure on, TRAIN=others for tables 4 and 5 and the frontier, OUT=folder of results)
 # make bench-quick  the same in minutes, and rougher
 # make tables    the documents' tables and plots from results/*.json
 # make pictures  the documents' pictures from examples/
@@ -46,7 +46,7 @@ check: $(DEV)
 
 # Pictures of the figures go into documents, so they are of the examples.
 bench: $(DEV)
-	$(BIN)/rethined bench paper table1 table3 $(if $(TRAIN),table4 table5 --train "$(TRAIN)") --photos "$(PHOTOS)" --out "$(OUT)" $(ARGS)
+	$(BIN)/rethined bench paper table1 table3 $(if $(TRAIN),table4 table5 frontier --train "$(TRAIN)") --photos "$(PHOTOS)" --out "$(OUT)" $(ARGS)
 	$(BIN)/rethined bench paper figure3 figure5 --photos examples/photos --out "$(OUT)" $(ARGS)
 	$(BIN)/rethined bench stream --out "$(OUT)"
 	$(BIN)/rethined bench device "$(PHOTOS)" $(if $(findstring --quick,$(ARGS)),--runs 5 --limit 2) --out "$(OUT)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,12 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from rethined.backends import OnnxBackend
 from rethined.bench import ablation, blocks, latency, paper, paper_tables, plots, report
 from rethined.bench.cases import read_cases
 from rethined.bench.cli import register
 from rethined.errors import InputError
+from rethined.model import Rethined
 from rethined.train.config import CPU_RECIPE
 from rethined.train.data import load_folder
 from rethined.train.loop import train
@@ -35,6 +38,7 @@ TINY = paper.Budget(
     runs=2,
     seconds=1,
     steps=1,
+    frontier_steps=1,
     figure3=128,
     figure5=(128, 256),
 )
@@ -126,7 +130,7 @@ def test_trainings_are_shared_by_tables_4_and_5(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(ablation, "run_trained", run_trained)
     paper.run(["table4", "table5"], settings(tmp_path / "out", train=tmp_path))
     assert len(asked) == 1
-    rows = {part: [row["name"] for row in read(tmp_path / "out", part)["rows"]] for part in paper.TRAINED}
+    rows = {part: [row["name"] for row in read(tmp_path / "out", part)["rows"]] for part in paper.ABLATED}
     both = ["before training", "as released"]
     assert rows["table4"] == [
         *both,
@@ -142,6 +146,7 @@ def test_refusals_come_before_any_work(tmp_path: Path) -> None:
         (["table9"], {}, "no part 'table9'; choose of table1"),
         (["figure3"], {"photos": None}, "figure3 needs photographs; give --photos"),
         (["table4"], {}, "table4 trains; give --train"),
+        (["frontier"], {}, "frontier trains; give --train"),
         (["table4"], {"train": PHOTOS / ".." / "photos"}, "the same folder"),
         (["table1"], {"photos": tmp_path / "none"}, "no photographs in"),
     ):
@@ -187,6 +192,50 @@ def test_ablations_load_photographs_once(pictures: Path, tmp_path: Path, monkeyp
     assert [row["name"] for row in result["rows"]] == ["before training", *choices]
     assert all(0 < row["lpips"] < 2 for row in result["rows"])
     assert result["rows"][2]["macs"] < result["rows"][1]["macs"]
+
+
+def test_the_frontier_trains_everything_before_it_times_anything(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    choices = {name: ablation.FRONTIER[name] for name in (ablation.BASE, "narrowest")}
+
+    def core(path: Path, threads: int) -> OnnxBackend:
+        assert threads == 1
+        events.append("loaded")
+        return OnnxBackend(path, threads)
+
+    monkeypatch.setattr(ablation, "load_folder", lambda folder, *arguments: load_folder(folder, 128)[:1])
+    monkeypatch.setattr(ablation, "FRONTIER", choices)
+    monkeypatch.setattr(ablation, "TIMED_SIDE", 64)
+    monkeypatch.setattr(ablation, "TIMED_RUNS", 3)
+    monkeypatch.setattr(ablation, "OnnxBackend", core)
+    out, others = tmp_path / "out", tmp_path / "others"
+    shutil.copytree(pictures, others)
+    paper.run(["frontier"], settings(out, photos=pictures, train=others, progress=events.append))
+    assert [event.split(":")[0] for event in events if event.startswith(("loaded", *choices))] == [
+        *choices,
+        "loaded",
+        "loaded",
+        *choices,
+    ]
+    result = read(out, "frontier")
+    assert (result["kind"], result["part"], result["steps"], result["threads"]) == ("frontier", "frontier", 1, 1)
+    before, base, narrowest = result["rows"]
+    assert "median_ms" not in before
+    assert base["ratio"] == 1
+    assert narrowest["ratio"] == pytest.approx(narrowest["median_ms"] / base["median_ms"], rel=1e-3)  # as rounded
+    assert (narrowest["n"], narrowest["widths"], narrowest["depths"]) == (3, [24, 48, 96, 160], [1, 2, 3, 4])
+    assert narrowest["macs"] < base["macs"]
+    assert {"frontier", "frontier.plot"} <= report.blocks(out).keys()
+
+
+def test_every_architecture_of_the_frontier_is_another_within_the_papers_parameters() -> None:
+    configs = {name: ablation._changed(CPU_RECIPE, changes).model for name, changes in ablation.FRONTIER.items()}
+    assert len(set(configs.values())) == len(configs)
+    assert configs[ablation.BASE] == CPU_RECIPE.model
+    for name, config in configs.items():
+        assert sum(parameter.numel() for parameter in Rethined(config).parameters()) <= 4.3e6, name
 
 
 # --- Rendering ---
@@ -326,6 +375,36 @@ def test_table2_asks_for_devices_and_quotes_the_paper(tmp_path: Path) -> None:
     assert not any("`coreml" in note for note in after.notes)
 
 
+def test_the_frontier_is_what_no_other_beats(tmp_path: Path) -> None:
+    origin = {"date": "2025-01-02T03", "commit": None, "dirty": False, "machine": {"cpu": "Test"}, "weights": {}}
+    origin |= {"versions": {"rethined": "1"}, "kind": "frontier", "noisy": False, "side": 512, "threads": 2}
+    origin |= {"steps": 600, "batch_size": 8, "crop": 128, "photographs": 8}
+    rows: list[dict[str, Any]] = [{"name": "before training", "lpips": 0.5, "best1": 0.01}]
+    for name, time, lpips in (
+        ("as released", 4.0, 0.30),
+        ("fast", 2.0, 0.40),
+        ("slow", 8.0, 0.25),
+        ("beaten", 5.0, 0.31),
+        ("as slow", 8.0, 0.26),
+    ):
+        row = {"name": name, "median_ms": time, "ratio": time / 4, "lpips": lpips, "best1": 0.125}
+        rows.append(row | {"widths": [8, 16], "depths": [1, 2], "parameters": 1_230_000, "macs": 4_560_000_000})
+    (tmp_path / "frontier.json").write_text(json.dumps(origin | {"rows": rows}))
+    table = report.tables(tmp_path)["frontier"]
+    _, _, *shown = lines(table)
+    assert "600 steps of 8 crops of 128 x 128" in table
+    names = ["before training", "fast", "as released", "beaten", "slow", "as slow"]
+    assert [line[0] for line in shown] == names
+    assert shown[1] == ["fast", "8, 16", "1, 2", "1.23", "4.56", "2.00", "0.50", "0.4000", "12.5%", "yes"]
+    assert [line[0] for line in shown if line[-1] == "yes"] == ["fast", "as released", "slow"]
+    plot = report.blocks(tmp_path)["frontier.plot"]
+    assert isinstance(plot, blocks.Plot)
+    assert plot.data["front"] == ["fast", "as released", "slow"]
+    assert sorted(point["name"] for point in plot.data["points"]) == sorted(names[1:])
+    assert "600 steps of 8 crops of 128 x 128" in plot.data["y"]
+    assert "as released, 1.23 M" in plot.svg().decode()
+
+
 def test_figures_are_tables_of_pictures(results: Path, tmp_path: Path) -> None:
     head, _, *rows = lines(report.tables(results, results.parent / "docs")["figure3"])
     assert head == ["masked", "telea", "navier_stokes", "copy_reference", "rethined", "original"]
@@ -393,6 +472,21 @@ def _data(results: Path) -> dict[str, Any]:
             },
             ["rethined", "b", "512", "1024", "px", "ms"],
         ),
+        (
+            "frontier",
+            {
+                "points": [
+                    {"name": "narrow", "x": 2.0, "y": 0.3, "parameters": 4e5},
+                    {"name": "wide", "x": 8.0, "y": 0.2, "parameters": 1.5e6},
+                    {"name": "beaten", "x": 9.0, "y": 0.25, "parameters": 1e6},
+                ],
+                "front": ["narrow", "wide"],
+                "base": "wide",
+                "x": "ms",
+                "y": "LPIPS",
+            },
+            ["narrow, 0.40 M", "wide, 1.50 M", "beaten, 1.00 M", "ms", "LPIPS"],
+        ),
         ("bars", {"values": {"a": 0.5, "b": 0.25}, "x": "LPIPS", "base": "a"}, ["a", "b", "0.5", "0.25", "LPIPS"]),
     ],
 )
@@ -429,6 +523,17 @@ def test_command_line(results: Path, tmp_path: Path) -> None:
     empty = run(app, ["bench", "report", "--results", str(tmp_path), "--html", str(tmp_path / "b.html")])
     assert "measure something first" in str(empty.exception)
     assert not (tmp_path / "b.html").exists()
+
+
+def test_steps_replace_those_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets: list[paper.Budget] = []
+    monkeypatch.setattr(paper, "run", lambda parts, settings: budgets.append(settings.budget))
+    app = typer.Typer()
+    register(app)
+    for options in ([], ["--quick"], ["--quick", "--steps", "7"]):
+        done = CliRunner().invoke(app, ["bench", "paper", "frontier", *options])
+        assert done.exit_code == 0, done.output
+    assert budgets == [paper.FULL, paper.QUICK, dataclasses.replace(paper.QUICK, steps=7, frontier_steps=7)]
 
 
 def test_pictures_of_a_comparison_are_on_the_page(tmp_path: Path) -> None:

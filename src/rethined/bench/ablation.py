@@ -9,12 +9,16 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rethined.bench import provenance
+from rethined.backends import OnnxBackend
+from rethined.bench import latency, provenance
 from rethined.config import DEFAULT, ModelConfig
-from rethined.export.core import count_macs, load_weights
+from rethined.export.core import Size, count_macs, load_weights, sample
+from rethined.export.onnx import export_core
+from rethined.model import Rethined
 from rethined.train.config import CPU_RECIPE, TrainConfig
 from rethined.train.data import Batches, DeviceBatches, HostBatches, Photos, load_folder
 from rethined.train.loop import Trainer
@@ -42,6 +46,19 @@ TRAINED: dict[str, dict[str, Any]] = {
     "with the discriminator": {"adversarial_weight": 0.02, "feature_weight": 0.2},
 }
 """Changes to the released model or to the recipe, each trained from nothing."""
+FRONTIER: dict[str, dict[str, Any]] = {
+    BASE: {},
+    "narrowest": {"widths": (24, 48, 96, 160)},
+    "narrow": {"widths": (32, 64, 128, 208)},
+    "wide": {"widths": (64, 128, 256, 416)},
+    "shallow": {"depths": (1, 1, 2, 2)},
+    "deep": {"depths": (1, 3, 4, 6)},
+}
+"""Coarse networks of other widths and depths, the released one first; all within the paper's 4.3 M parameters."""
+TIMED_SIDE = 512
+"""Pixels of the square low-resolution image that cores are timed with: the engine's grid has as many."""
+TIMED_RUNS = 100
+"""Calls of each core; one takes milliseconds."""
 UNTRAINED: dict[str, dict[str, Any]] = {
     BASE: {},
     "sources by attention over all pairs of patches": {"search": False},
@@ -59,12 +76,14 @@ def run_trained(
     steps: int = 200,
     batch_size: int = 8,
     crop: int = 128,
+    finished: Callable[[str, Rethined], object] = lambda name, model: None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Train every one of `choices` for `steps` steps on `data` and validate it on `val`; JSON-ready.
 
     Values are `train.loop.Trainer.validate`'s: LPIPS (AlexNet) in 10-20 % free-form holes at 768 pixels, and how
-    often the chosen patch is among the 1 % best. The first row is the base before any training.
+    often the chosen patch is among the 1 % best. The first row is the base before any training. `finished` is given
+    the name and the averaged weights of each choice.
 
     Raises:
         InputError: no photographs.
@@ -85,8 +104,60 @@ def run_trained(
             cost: dict[str, Any] = {"parameters": sum(p.numel() for p in model.fused_copy().parameters())}
             cost["macs"] = count_macs(model) if trainer.config.model.top_k else None
             rows.append(_row(name, trainer, photos, progress) | cost)
+            finished(name, model)
     budget = {"steps": steps, "batch_size": batch_size, "crop": crop}
     return {"kind": "ablation", **budget, "photographs": len(photos), "weights": {}, "rows": rows, **origin}
+
+
+def run_frontier(
+    data: Path,
+    val: Path,
+    *,
+    steps: int = 600,
+    threads: int = 2,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """`run_trained` of FRONTIER and, once all are trained, what the core of each takes; JSON-ready.
+
+    Rows of what was trained also have `widths`, `depths`, and of the ONNX core at TIMED_SIDE pixels `median_ms`,
+    `iqr_ms`, `n`, and `ratio` to the released one.
+
+    Raises:
+        InputError: no photographs.
+        BackendError: an exported core disagrees with PyTorch.
+    """
+    models: dict[str, Rethined] = {}
+    result = run_trained(data, val, FRONTIER, steps=steps, finished=models.__setitem__, progress=progress)
+    times = core_times(models, threads)
+    for row in result["rows"]:
+        if row["name"] in models:
+            config, time = models[row["name"]].config, times[row["name"]]
+            ratio = time["median_ms"] / times[BASE]["median_ms"]
+            row |= {"widths": list(config.widths), "depths": list(config.depths), **time, "ratio": ratio}
+            progress(f"{row['name']}: {time['median_ms']:.2f} ms, {ratio:.2f} times the released one's")
+    about = {
+        "side": TIMED_SIDE,
+        "threads": threads,
+        "noisy": times["noisy"],
+        "busy_elsewhere": times["busy_elsewhere"],
+    }
+    return result | {"kind": "frontier", **about}
+
+
+def core_times(models: Mapping[str, Rethined], threads: int) -> dict[str, Any]:
+    """What `latency.alternate` says of the ONNX cores of `models`, by name: one session each, in one process.
+
+    Raises:
+        BackendError: an exported core disagrees with PyTorch.
+    """
+    calls: dict[str, Callable[[], object]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (name, model) in enumerate(models.items()):
+            file = Path(folder) / f"{number}.onnx"
+            export_core(model, file, {})
+            inputs = sample(model.config, Size(TIMED_SIDE, TIMED_SIDE), 0)
+            calls[name] = partial(OnnxBackend(file, threads).run, *(value.numpy() for value in inputs))
+        return latency.alternate(calls, runs=TIMED_RUNS, warmup=10)
 
 
 def run_untrained(weights: Path, val: Path, *, progress: Callable[[str], None] = lambda line: None) -> dict[str, Any]:

@@ -108,6 +108,11 @@ def origin_of(result: dict[str, Any]) -> str:
     return f"{'; '.join(parts)}."
 
 
+def spent_of(result: dict[str, Any]) -> str:
+    """The budget of each training."""
+    return f"{result['steps']} steps of {result['batch_size']} crops of {result['crop']} x {result['crop']}"
+
+
 def holes_of(name: str) -> str:
     """`strokes-10-20` is shown as "strokes 10-20 %", a folder of masks by its name."""
     drawn = re.fullmatch(r"(\w+)-(\d+)-(\d+)", name)

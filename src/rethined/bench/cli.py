@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -268,8 +269,9 @@ def ablation(
         raise InputError(f"no choice has {only!r} in its name; there are: {', '.join(task.TRAINED)}")
     _use_threads(threads)
     if data is not None:
-        budget = {"steps": steps, "batch_size": batch_size, "crop": crop}
-        result = task.run_trained(data, val, choices, **budget, progress=typer.echo)
+        result = task.run_trained(
+            data, val, choices, steps=steps, batch_size=batch_size, crop=crop, progress=typer.echo
+        )
         typer.echo(f"wrote {write_json(out / 'ablation--trained.json', result)}")
     if weights is not None:
         result = task.run_untrained(weights, val, progress=typer.echo)
@@ -281,7 +283,9 @@ def paper(
     parts: Annotated[
         list[str] | None,
         typer.Argument(
-            help="table1, table3, table4, table5, figure3, figure5.", metavar="[PARTS]...", show_default="all"
+            help="table1, table3, table4, table5, frontier, figure3, figure5.",
+            metavar="[PARTS]...",
+            show_default="all",
         ),
     ] = None,
     photos: Annotated[
@@ -289,11 +293,17 @@ def paper(
     ] = None,
     train: Annotated[
         Path | None,
-        typer.Option(help="Other photographs, or a pack: table4 and table5 train on them.", metavar="FOLDER"),
+        typer.Option(
+            help="Other photographs, or a pack: table4, table5 and frontier train on them.", metavar="FOLDER"
+        ),
     ] = None,
     weights: Annotated[list[str] | None, typer.Option(help="NAME=FILE: official weights of a peer.")] = None,
     onnx: Annotated[list[str] | None, typer.Option(help="NAME=FILE or NAME=FILE:{...}: any network.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of half an hour, and rougher.")] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of each training.  [default: 150, of frontier 600; with --quick 10]"),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of every method.")] = 2,
     fid: Fid = False,
     out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
@@ -303,8 +313,11 @@ def paper(
     from rethined.bench import paper as task
     from rethined.bench import peers
 
+    budget = task.QUICK if quick else task.FULL
+    if steps is not None:
+        budget = dataclasses.replace(budget, steps=steps, frontier_steps=steps)
     settings = task.Settings(
-        task.QUICK if quick else task.FULL,
+        budget,
         out,
         photos,
         train,

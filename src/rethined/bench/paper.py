@@ -19,19 +19,23 @@ from rethined.bench.cases import SIDE, Case, Image, Mask, Worst, write_cases
 from rethined.bench.peers.timing import Field
 from rethined.bench.schema import REFERENCE
 from rethined.errors import InputError
+from rethined.export import formats
 
 PARTS = {
     "table1": "quality by method and size, beside the latencies of table3",
     "table3": "latency, memory and cost of the engine and its peers by size",
     "table4": "patch size, by short trainings",
     "table5": "feature conditioning and key width, by short trainings",
+    "frontier": "widths and depths of the coarse network: latency against quality, by short trainings",
     "figure3": "every method's fill of the same hole, side by side",
     "figure5": "one hole at several resolutions",
 }
 """What can be measured. Table 2 is `rethined bench device`; Figure 1 is drawn from tables 1 and 3."""
-PHOTOGRAPHED = ("table1", "table4", "table5", "figure3", "figure5")
+PHOTOGRAPHED = ("table1", "table4", "table5", "frontier", "figure3", "figure5")
 """Parts that need photographs."""
-TRAINED = ("table4", "table5")
+ABLATED = ("table4", "table5")
+"""Parts that share their trainings."""
+TRAINED = (*ABLATED, "frontier")
 """Parts that need other photographs to train on."""
 HOLES = measure.MaskSpec("mixed", 0.3, 0.5)
 """The paper's test holes (5.1)."""
@@ -64,7 +68,9 @@ class Budget:
     seconds: float
     """... unless they take longer in all (`latency.alternate`)."""
     steps: int
-    """Of each training."""
+    """Of each training for tables 4 and 5."""
+    frontier_steps: int
+    """Of each for the frontier: those who choose an architecture by it want to be surer."""
     figure3: int
     """Pixels on the long side."""
     figure5: tuple[int, ...]
@@ -79,10 +85,11 @@ FULL = Budget(
     runs=15,
     seconds=8,
     steps=150,
+    frontier_steps=600,
     figure3=1024,
     figure5=(512, 1024, 2048, 4096),
 )
-"""`make bench`: under 40 minutes on two quiet cores."""
+"""`make bench`: under 40 minutes on two quiet cores, without the frontier, whose trainings take as long again."""
 QUICK = Budget(
     "quick",
     photographs={512: 3},
@@ -91,6 +98,7 @@ QUICK = Budget(
     runs=5,
     seconds=3,
     steps=10,
+    frontier_steps=10,
     figure3=512,
     figure5=(512, 1024, 2048),
 )
@@ -143,12 +151,14 @@ def run(parts: Sequence[str], settings: Settings) -> list[Path]:
         write(part, _PICTURED[part](settings, metrics))
     if "table3" in parts:
         write("table3", _latency(settings))
-    trained = [part for part in TRAINED if part in parts]
-    if trained:
-        result = _ablation(settings, trained)
-        for part in trained:
+    ablated = [part for part in ABLATED if part in parts]
+    if ablated:
+        result = _ablation(settings, ablated)
+        for part in ablated:
             rows = [row for row in result["rows"] if "(Table" not in row["name"] or _title(part) in row["name"]]
             write(part, result | {"rows": rows})
+    if "frontier" in parts:
+        write("frontier", _frontier(settings))
     return written
 
 
@@ -161,6 +171,11 @@ def check(parts: Sequence[str], settings: Settings) -> None:
             raise InputError(f"{part} needs photographs; give --photos FOLDER")
         if part in TRAINED and settings.train is None:
             raise InputError(f"{part} trains; give --train FOLDER, with other photographs than --photos")
+        if part == "frontier" and (missing := formats.missing_packages("onnx")):
+            raise InputError(
+                f"frontier exports what it trained, which needs {', '.join(missing)}; "
+                "install it with: pip install 'rethined[export]'"
+            )
     folders = [folder.resolve() for folder in (settings.photos, settings.train) if folder]
     if len(set(folders)) < len(folders):
         raise InputError("--train and --photos are the same folder; what is trained on cannot be measured on")
@@ -294,4 +309,16 @@ def _ablation(settings: Settings, parts: Sequence[str]) -> dict[str, Any]:
     }
     return ablation.run_trained(
         settings.train, settings.photos, choices, steps=settings.budget.steps, progress=settings.progress
+    )
+
+
+def _frontier(settings: Settings) -> dict[str, Any]:
+    assert settings.train is not None
+    assert settings.photos is not None
+    return ablation.run_frontier(
+        settings.train,
+        settings.photos,
+        steps=settings.budget.frontier_steps,
+        threads=settings.threads,
+        progress=settings.progress,
     )

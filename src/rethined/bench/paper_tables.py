@@ -19,12 +19,13 @@ from rethined.bench.blocks import (
     millions,
     number,
     origin_of,
+    spent_of,
     weights_of,
 )
 from rethined.bench.schema import RUNTIMES, WAITING
 
 PAPER_BLOCKS = frozenset(
-    ["claims", "figure1", "figure3", "figure5"]
+    ["claims", "figure1", "figure3", "figure5", "frontier", "frontier.plot"]
     + [f"table{number}{plot}" for number in range(1, 6) for plot in ("", ".plot")]
 )
 """Blocks of the paper's tables and figures, whether they have been measured or not."""
@@ -86,6 +87,11 @@ def paper_blocks(found: dict[str, dict[str, Any]], results: Path) -> dict[str, B
             values = {row["name"]: row["lpips"] for row in found[name]["rows"]}
             caption = "LPIPS in the hole after equal, short trainings, lower is better"
             plot(f"{name}.plot", "bars", {"values": values, "x": "LPIPS in hole", "base": _BASE}, caption)
+    if "frontier" in found:
+        frontier = found["frontier"]
+        made["frontier"] = _frontier(frontier)
+        caption = f"LPIPS in the hole against latency of the core after {spent_of(frontier)}; area by parameters"
+        plot("frontier.plot", "frontier", _frontier_plot(frontier), caption)
     for name in ("figure3", "figure5"):
         if name in found:
             note = "Below each picture LPIPS in the whole hole, lower is better."
@@ -323,3 +329,51 @@ def _figure1(quality: dict[str, Any], latency: dict[str, Any]) -> tuple[int, dic
     only = {name: time["median_ms"] for name, time in times.items() if name not in methods}
     x = f"median at {size} pixels, ms (quoted: {printed['device']})"
     return size, {"points": points, "only_x": only, "x": x, "y": "LPIPS of the whole picture"}
+
+
+def _unbeaten(result: dict[str, Any]) -> list[str]:
+    """Names of the rows that no other beats in both latency and quality, the fastest first."""
+    left = [row for row in result["rows"] if "median_ms" in row]
+    names, best = [], float("inf")
+    for row in sorted(left, key=lambda row: (row["median_ms"], row["lpips"])):
+        if row["lpips"] < best:
+            names.append(row["name"])
+            best = row["lpips"]
+    return names
+
+
+def _frontier(result: dict[str, Any]) -> Table:
+    """A line per architecture, the fastest first."""
+    head = ["", "widths", "depths", "parameters, M", "GMAC at 512", "median, ms", "of released"]
+    head += ["LPIPS in hole", "right matches", "on the frontier"]
+    unbeaten = _unbeaten(result)
+    star = "*" if result["noisy"] else ""
+    lines = []
+    for row in sorted(result["rows"], key=lambda row: row.get("median_ms", 0)):
+        line = [row["name"]]
+        if "median_ms" in row:
+            line += [", ".join(map(str, row["widths"])), ", ".join(map(str, row["depths"]))]
+            line += [millions(row["parameters"]), number(row["macs"] / 1e9, 2)]
+            line += [number(row["median_ms"], 2) + star, number(row["ratio"], 2)]
+        else:
+            line += ["-"] * 6
+        line += [number(row["lpips"], 4), f"{row['best1']:.1%}"]
+        lines.append([*line, "yes" if row["name"] in unbeaten else "-"])
+    notes = [
+        f"Each trained from nothing for {spent_of(result)}, measured on {result['photographs']} photographs; then "
+        f"all cores timed in turn at {result['side']} x {result['side']}, threads: {result['threads']}. "
+        "On the frontier is what no other beats in both latency and LPIPS.",
+        *([NOISY] if result["noisy"] else []),
+    ]
+    return Table(head, lines, [*notes, origin_of(result)])
+
+
+def _frontier_plot(result: dict[str, Any]) -> dict[str, Any]:
+    points = [
+        {"name": row["name"], "x": row["median_ms"], "y": row["lpips"], "parameters": row["parameters"]}
+        for row in result["rows"]
+        if "median_ms" in row
+    ]
+    x = f"core at {result['side']} x {result['side']}, threads: {result['threads']}; median, ms"
+    y = f"LPIPS in hole,\n{spent_of(result)}"
+    return {"points": points, "front": _unbeaten(result), "base": _BASE, "x": x, "y": y}

@@ -38,7 +38,7 @@ def digest(kind: str, data: Mapping[str, Any]) -> str:
 
 
 def draw(kind: str, data: Mapping[str, Any]) -> bytes:
-    """`kind` is one of `bubbles`, `lines`, `bars`; `data` as those functions take it.
+    """`kind` is one of `bubbles`, `frontier`, `lines`, `bars`; `data` as those functions take it.
 
     Raises:
         BackendError: matplotlib is not installed.
@@ -110,6 +110,34 @@ def bubbles(
     strip.set_xlabel(x)
 
 
+def frontier(
+    figure: Figure,
+    *,
+    points: Sequence[Mapping[str, Any]],
+    front: Sequence[str],
+    base: str,
+    x: str,
+    y: str,
+) -> None:
+    """Quality against time. `points` have name, x, y and parameters, by which go their areas; a line joins those that
+    `front` names, in its order, others are hollow; `base` has the engine's colour."""
+    axes = figure.add_subplot()
+    axes.grid(**_GRID)
+    places = {point["name"]: (point["x"], point["y"]) for point in points}
+    axes.plot(*zip(*(places[name] for name in front), strict=True), color=_QUOTED, linewidth=1.2, zorder=1)
+    colours = _colours([point["name"] for point in points if point["name"] != base]) | {base: _COLOUR}
+    for point in sorted(points, key=lambda point: float(point["x"])):
+        name, size = point["name"], 110 * point["parameters"] / 1e6
+        face = colours[name] if name in front else "white"
+        label = f"{name}, {point['parameters'] / 1e6:.2f} M"
+        axes.scatter(*places[name], s=size, facecolor=face, edgecolor=colours[name], linewidth=1.5, label=label)
+    axes.margins(x=0.12, y=0.12)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    # Beside the plot: architectures that differ little lie close together, and so would their names.
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1), labelspacing=1)
+
+
 def lines(
     figure: Figure,
     *,
@@ -157,7 +185,7 @@ def bars(figure: Figure, *, values: Mapping[str, float], x: str, base: str | Non
     axes.set_xlabel(x)
 
 
-_KINDS: dict[str, Callable[..., None]] = {"bubbles": bubbles, "lines": lines, "bars": bars}
+_KINDS: dict[str, Callable[..., None]] = {"bubbles": bubbles, "frontier": frontier, "lines": lines, "bars": bars}
 
 
 def _colours(names: Sequence[str]) -> dict[str, str]:

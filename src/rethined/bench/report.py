@@ -5,7 +5,8 @@ that one. `STEM.overview` is its LPIPS in the hole alone, one line per run; `STE
 worst cases of an evaluation. `latency` and `quality` are every result of that kind, the latter as overview,
 `latency.stages` where the time goes, and `peers` the latencies in which peers took part. `table1` to `table5`,
 `figure1`, `figure3` and `figure5` are the paper's, `table1.plot` to `table5.plot` the plots of the tables,
-`table1.measures` all columns of that one, and `claims` what the paper says of other methods.
+`table1.measures` all columns of that one, `claims` what the paper says of other methods, and `frontier` and
+`frontier.plot` the latency and quality of other widths and depths.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from rethined.bench.blocks import (
     method_of,
     number,
     origin_of,
+    spent_of,
     weights_of,
 )
 from rethined.bench.cases import Shown, read_cases
@@ -202,6 +204,11 @@ _SECTIONS = (
     ),
     ("Table 4: patch size", "", ("table4", "table4.plot")),
     ("Table 5: feature conditioning and key width", "", ("table5", "table5.plot")),
+    (
+        "The frontier: width and depth of the coarse network",
+        "What the network takes against how good its fills are after trainings of equal and small budget.",
+        ("frontier", "frontier.plot"),
+    ),
     ("Latency of the engine alone", "Medians from array to array, uint8 in and out.", ("latency",)),
     ("Frames of a video", "With one mask, filled in place.", ("stream",)),
 )
@@ -317,8 +324,9 @@ def _ablation(result: dict[str, Any]) -> Table:
         lines.append(line)
     notes = []
     if "steps" in result:
-        spent = f"{result['steps']} steps of {result['batch_size']} crops of {result['crop']} x {result['crop']}"
-        notes.append(f"Each trained from nothing for {spent}, measured on {result['photographs']} photographs.")
+        notes.append(
+            f"Each trained from nothing for {spent_of(result)}, measured on {result['photographs']} photographs."
+        )
     return Table(head, lines, [*notes, origin_of(result)])
 
 
