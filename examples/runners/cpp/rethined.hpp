@@ -49,6 +49,7 @@ constexpr int UNIT = 127;    // what 1 is in queries and keys
 constexpr std::array WEIGHTS = {8, 4, 2, 1};  // what a cell counts in a comparison, by its depth in the hole
 constexpr int AFFINITY = 5, LEAST_AFFINITY = 6;  // what query and key count: in sixteenths of all compared, and beside
 constexpr int SEAM = 100;  // what it costs that a neighbour does not go on with the same source
+constexpr int REPEAT = 60, OFTEN = 4;  // what each other cell of the same source costs, and how many count at most
 constexpr std::array<std::array<int, 4>, 4> JUMPS = {{{8, 4, 2, 1}, {2, 1}, {2, 1}, {2, 1}}};  // of each round; 0: none
 constexpr std::array GUESSES = {2, 4, 8};    // by level, finest first
 constexpr std::array INHERITED = {3, 6, 0};   // by level: how deep in the hole the coarser level has its say
@@ -237,7 +238,7 @@ struct Found {
 class Search {
 public:
     Search(Level& level, int number, const Found* above)
-        : level(level), number(number), h(level.h), w(level.w), valid(h * w), place(h * w, -1) {
+        : level(level), number(number), h(level.h), w(level.w), valid(h * w), place(h * w, -1), uses(h * w) {
         for (int y = 2; y < h - 2; y++)
             for (int x = 2; x < w - 2; x++) {
                 bool all = true;
@@ -265,6 +266,8 @@ public:
             draw(deep);
         }
         for (int turn = 0; turn < int(JUMPS.size()); turn++) {
+            std::fill(uses.begin(), uses.end(), 0);
+            for (const int cell : source) uses[cell]++;
             for (int step = 0; step < 4 && JUMPS[turn][step]; step++)
                 improve(JUMPS[turn][step], GUESSES[number], (number * 8 + turn) * 8 + step, step == 0);
             if (turn + 1 < int(JUMPS.size())) draw(hole);
@@ -279,6 +282,7 @@ private:
     const int number, h, w;
     Bytes valid;
     Ints place, hole, targets, source, cost;
+    Ints uses;  // how many copy a cell, when a round begins
     int radius = 0;
 
     bool inside(int y, int x) const { return y >= 0 && y < h && x >= 0 && x < w; }
@@ -335,10 +339,13 @@ private:
             };
             const std::array beside = {away(x0 > 0, cell - 1), away(x0 < w - 1, cell + 1), away(y0 > 0, cell - w),
                                        away(y0 < h - 1, cell + w)};
-            const auto seams = [&](int offer) {
-                return affinity * SEAM * int(4 - std::count(beside.begin(), beside.end(), offer - cell));
+            const int own = source[i];
+            // What seams and repeats cost.
+            const auto apart = [&](int offer) {
+                const int alone = int(4 - std::count(beside.begin(), beside.end(), offer - cell));
+                return affinity * (SEAM * alone + REPEAT * std::clamp(uses[offer] - (offer == own), 0, OFTEN));
             };
-            int best = source[i], bare = cost[i], least = fresh ? INT32_MAX : bare + seams(best), reach = radius;
+            int best = own, bare = cost[i], least = fresh ? INT32_MAX : bare + apart(best), reach = radius;
             for (int candidate = fresh ? -1 : 0; candidate < (jump ? 8 + guesses : 0); candidate++) {
                 int sy = best / w, sx = best % w;
                 if (candidate >= 0 && candidate < 8) {
@@ -358,7 +365,7 @@ private:
                 const std::int8_t* offered = &level.key[level.patch(sy, sx)];
                 int product = 0;
                 for (int d = 0; d < KEYS; d++) product += asked[d] * offered[d];
-                const int extra = seams(sy * w + sx);
+                const int extra = apart(sy * w + sx);
                 int price = affinity * (UNIT * UNIT - product) + extra;
                 for (int r = 0; r < 5 && price < least; r++) {
                     const std::uint8_t* row = &level.values[((sy + r - 2) * w + sx - 2) * CHANNELS];

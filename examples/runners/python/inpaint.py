@@ -24,6 +24,7 @@ WHITE, UNIT = 120, 127  # what 1 is in colours and in queries and keys
 WEIGHTS = np.array((8, 4, 2, 1), f32)  # what a cell counts in a comparison, by its depth in the hole
 AFFINITY, LEAST_AFFINITY = 5, 6  # what query and key count: in sixteenths of all compared, and beside that
 SEAM = 100  # what it costs that a neighbour does not go on with the same source
+REPEAT, OFTEN = 60, 4  # what each other cell of the same source costs, and how many count at most
 JUMPS = ((8, 4, 2, 1), (2, 1), (2, 1), (2, 1))  # of each round
 GUESSES = (2, 4, 8)  # by level, finest first
 INHERITED = (3, 6)  # by level: how deep in the hole the coarser level has its say
@@ -246,16 +247,18 @@ def search(
         around = np.pad(np.where(place >= 0, source[place] - np.arange(h * w).reshape(h, w), 0), 1)
         beside = np.stack([around[ty + dy, tx + dx] for dy, dx in ((0, 1), (1, 0), (1, 2), (2, 1))])
 
-        def seams(source: np.ndarray) -> np.ndarray:
-            return np.asarray(affinity * SEAM * (beside != source - targets).sum(0))
+        def apart(offer: np.ndarray) -> np.ndarray:
+            """What seams and repeats cost."""
+            others = np.clip(uses[offer] - (offer == source), 0, OFTEN)
+            return np.asarray(affinity * (SEAM * (beside != offer - targets).sum(0) + REPEAT * others))
 
-        best, least = source.copy(), price(source) + seams(source)
+        best, least = source.copy(), price(source) + apart(source)
 
         def offer(sy: np.ndarray, sx: np.ndarray, allowed: np.ndarray) -> None:
             good = allowed & (sy >= 0) & (sy < h) & (sx >= 0) & (sx < w)
             other = np.where(good, sy * w + sx, best)
             other = np.where(valid.reshape(-1)[other], other, best)
-            cost = price(other) + seams(other)
+            cost = price(other) + apart(other)
             better = cost < least
             best[better], least[better] = other[better], cost[better]
 
@@ -271,7 +274,7 @@ def search(
             a, b = pseudo_random(targets, counter * 16 + guess)
             offer(best // w + a % (2 * reach + 1) - reach, best % w + b % (2 * reach + 1) - reach, np.True_)
             reach = max(1, reach // 2)
-        return best, least - seams(best)
+        return best, least - apart(best)
 
     def vote(source: np.ndarray, cost: np.ndarray, cells: np.ndarray) -> np.ndarray:
         """`values` with `cells` drawn as the means of what those around copy to there."""
@@ -302,6 +305,7 @@ def search(
         cost = price(source)
         draw(draw_deep)
     for turn, jumps in enumerate(JUMPS):
+        uses = np.bincount(source, minlength=h * w)  # how many copy a cell
         for step, jump in enumerate(jumps):
             source, cost = improve(source, jump, GUESSES[number], (number * 8 + turn) * 8 + step)
         if turn < len(JUMPS) - 1:

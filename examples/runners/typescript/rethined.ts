@@ -34,6 +34,7 @@ const UNIT = 127; // what 1 is in queries and keys
 const WEIGHTS = [8, 4, 2, 1]; // what a cell counts in a comparison, by its depth in the hole
 const AFFINITY = 5, LEAST_AFFINITY = 6; // what query and key count: in sixteenths of all compared, and beside that
 const SEAM = 100; // what it costs that a neighbour does not go on with the same source
+const REPEAT = 60, OFTEN = 4; // what each other cell of the same source costs, and how many count at most
 const JUMPS = [[8, 4, 2, 1], [2, 1], [2, 1], [2, 1]]; // of each round
 const GUESSES = [2, 4, 8]; // by level, finest first
 const INHERITED = [3, 6]; // by level: how deep in the hole the coarser level has its say
@@ -316,6 +317,7 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
     : (y: number, x: number) => (y * w + x) * KEYS;
   const radius = Math.floor(Math.max(h, w) / (above ? 4 : 1));
   let cost = new Int32Array(targets.length);
+  const uses = new Int32Array(cells); // how many copy a cell, when a round begins
   const mine = new Int32Array(25 * CHANNELS), share = new Int32Array(25 * CHANNELS);
 
   if (above) {
@@ -323,6 +325,8 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
     draw(hole.filter((cell) => depth[cell]! >= INHERITED[number]!));
   }
   JUMPS.forEach((jumps, turn) => {
+    uses.fill(0);
+    for (const cell of source) uses[cell]!++;
     jumps.forEach((jump, step) => improve(jump, GUESSES[number]!, (number * 8 + turn) * 8 + step, step === 0));
     if (turn < JUMPS.length - 1) draw(hole);
   });
@@ -363,11 +367,14 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
       const away = (inside: boolean, there: number) => (inside && place[there]! >= 0 ? source[place[there]!]! - there : 0);
       const left = away(x0 > 0, cell - 1), right = away(x0 < w - 1, cell + 1);
       const up = away(y0 > 0, cell - w), below = away(y0 < h - 1, cell + w);
-      const seams = (offer: number) => {
-        const here = offer - cell;
-        return affinity * SEAM * (4 - Number(here === left) - Number(here === right) - Number(here === up) - Number(here === below));
+      const own = source[i]!;
+      /** What seams and repeats cost. */
+      const apart = (offer: number) => {
+        const here = offer - cell, others = Math.max(0, Math.min(OFTEN, uses[offer]! - Number(offer === own)));
+        const alone = Number(here !== left) + Number(here !== right) + Number(here !== up) + Number(here !== below);
+        return affinity * (SEAM * alone + REPEAT * others);
       };
-      let best = source[i]!, bare = cost[i]!, least = fresh ? Infinity : bare + seams(best), reach = radius;
+      let best = own, bare = cost[i]!, least = fresh ? Infinity : bare + apart(best), reach = radius;
       for (let candidate = fresh ? -1 : 0; candidate < (jump ? 8 + guesses : 0); candidate++) {
         let sy = Math.floor(best / w), sx = best % w;
         if (candidate >= 0 && candidate < 8) {
@@ -387,7 +394,7 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
         const offered = patch(sy, sx);
         let product = 0;
         for (let d = 0; d < KEYS; d++) product += query[asked + d]! * key[offered + d]!;
-        const extra = seams(offer);
+        const extra = apart(offer);
         let price = affinity * (UNIT * UNIT - product) + extra;
         for (let r = 0, t = 0; r < 5 && price < least; r++) {
           for (let at = ((sy + r - 2) * w + sx - 2) * CHANNELS, end = at + 25; at < end; at++, t++) {
