@@ -599,7 +599,7 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
     neighbours = np.array([(n // 3 - 1, n % 3 - 1) for n in range(9) if n != 4])
 
     def improve(
-        rows: Value, mine: Value, jump: Value, counter: Value, source: Value, cost: Value
+        rows: Value, mine: Value, uses: Value, jump: Value, counter: Value, source: Value, cost: Value
     ) -> tuple[Value, Value]:
         """`rethined.search._improve`: neighbours' sources at once, then guesses one by one."""
         by, bx = g.constant(neighbours[:, 0]) * jump, g.constant(neighbours[:, 1]) * jump
@@ -613,20 +613,22 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
         away = g.reshape(g.op("Pad", g.reshape(away, h, w), np.full(4, reach)), -1)
         beside = g.gather(away, g.gather(g.gather(around, targets), straight, axis=1))  # (N, 4)
 
-        def seams(offers: Value, owners: Value | None = None) -> Value:
-            theirs, cell, dear = (
-                value if owners is None else g.gather(value, owners)
-                for value in (beside, targets, affinity * float(search.SEAM))
+        def apart(offers: Value, owners: Value | None = None) -> Value:
+            """What seams and repeats cost."""
+            theirs, cell, dear, before = (
+                value if owners is None else g.gather(value, owners) for value in (beside, targets, affinity, source)
             )
             same = g.op("Equal", theirs, g.unsqueeze(offers - cell, 1))
-            return dear * (4.0 - g.sum(g.cast(same, FLOAT), 1))
+            seams = (4.0 - g.sum(g.cast(same, FLOAT), 1)) * float(search.SEAM)
+            others = g.gather(uses, offers) - g.cast(g.op("Equal", offers, before), FLOAT)
+            return dear * (seams + g.clip(others, 0.0, float(search.OFTEN)) * float(search.REPEAT))
 
         own = g.unsqueeze(source, 1)
         offers = g.reshape(allowed(own, sy, sx, there >= 0), -1)
         # Most propose what one has already: only others are priced.
         other = g.nonzero(g.reshape(g.cast(~g.op("Equal", g.reshape(offers, -1, 8), own), INT), -1))
         others, owners = g.gather(offers, other), other // 8
-        prices = price(rows, mine, others, owners) + seams(others, owners)
+        prices = price(rows, mine, others, owners) + apart(others, owners)
         dear = g.full(g.op("Shape", offers), 3e38)
         prices = g.reshape(g.op("ScatterElements", dear, other, prices), -1, 8)
         first = g.op("ArgMin", prices, axis=1, keepdims=1)
@@ -634,7 +636,7 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
             g.reshape(g.op("GatherElements", values, first, axis=1), -1)
             for values in (prices, g.reshape(offers, -1, 8))
         )
-        cost = cost + seams(source)
+        cost = cost + apart(source)
         better = least < cost
         best, least = g.where(better, best, source), g.where(better, least, cost)
 
@@ -643,12 +645,12 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
             span = reach * 2 + 1
             sy, sx = best // w + a % span - reach, best % w + b % span - reach
             other = allowed(best, sy, sx, None)
-            cost = price(rows, mine, other) + seams(other)
+            cost = price(rows, mine, other) + apart(other)
             better = cost < least
             return g.where(better, other, best), g.where(better, cost, least), g.op("Max", reach // 2, 1)
 
         best, least, _ = g.loop(search.GUESSES[number], guess, (best, INT), (least, FLOAT), (radius, INT))
-        return best, least - seams(best)
+        return best, least - apart(best)
 
     def allowed(otherwise: Value, sy: Value, sx: Value, also: Value | None) -> Value:
         """Cells at `sy`, `sx`; where one is none, or its surroundings are not known, `otherwise`."""
@@ -685,9 +687,12 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
             continue
         jumps = np.array(search.JUMPS[turn])
         counter = (number * 8 + turn) * 8
+        # How many targets copy each cell; as in the engine, what a round's own steps change does not count in it.
+        ones, none = g.full(g.op("Shape", source), 1), g.full(g.dims(level.count), 0)
+        uses = g.cast(g.op("ScatterElements", none, source, ones, axis=0, reduction="add"), FLOAT)
 
         def step(i: Value, source: Value, cost: Value) -> tuple[Value, Value]:
-            return improve(rows, mine, g.gather(jumps, i), i + counter, source, cost)  # noqa: B023
+            return improve(rows, mine, uses, g.gather(jumps, i), i + counter, source, cost)  # noqa: B023
 
         source, cost = g.loop(len(jumps), step, (source, INT), (cost, FLOAT))
         if turn < search.ROUNDS - 1:
