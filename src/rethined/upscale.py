@@ -278,10 +278,17 @@ def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain, l
         anywhere[:] = 0
         for row in range(scale):
             line, known = image[y * scale + row], mask[y * scale + row]
-            sign = np.int32(1) if row < half else np.int32(-1) if row >= scale - half else np.int32(0)
-            for t in range(width * 3):
-                sums[t] += line[t]
-                slopes[t] += sign * line[t]
+            if row < half:
+                for t in range(width * 3):
+                    sums[t] += line[t]
+                    slopes[t] += line[t]
+            elif row >= scale - half:
+                for t in range(width * 3):
+                    sums[t] += line[t]
+                    slopes[t] -= line[t]
+            else:
+                for t in range(width * 3):
+                    sums[t] += line[t]
             for t in range(width):
                 anywhere[t] |= known[t]
         whole = width // scale
@@ -294,26 +301,24 @@ def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain, l
                 continue
             holes[y, x] = np.float32(0)
             block = x // side
+            # Left half, middle column of an odd box, which is in neither half, and right half; down is their slopes.
             for c in range(3):
-                total = across = down = np.int64(0)
-                for t in range(begin, begin + half):
-                    n = np.uintp(3 * t + c)
-                    total += np.int64(sums[n])
-                    across += np.int64(sums[n])
+                left = middle = right = down = np.int64(0)
+                n = np.uintp(3 * begin + c)
+                for _ in range(half):
+                    left += np.int64(sums[n])
                     down += np.int64(slopes[n])
-                for t in range(
-                    begin + half, begin + scale - half
-                ):  # the middle column of an odd box is in neither half
-                    n = np.uintp(3 * t + c)
-                    total += np.int64(sums[n])
+                    n += np.uintp(3)
+                if scale % 2:
+                    middle = np.int64(sums[n])
                     down += np.int64(slopes[n])
-                for t in range(begin + scale - half, begin + scale):
-                    n = np.uintp(3 * t + c)
-                    total += np.int64(sums[n])
-                    across -= np.int64(sums[n])
+                    n += np.uintp(3)
+                for _ in range(half):
+                    right += np.int64(sums[n])
                     down += np.int64(slopes[n])
-                small[c, y, x] = np.float32(total) * gain
-                energy[c, y, block] += (np.float32(across) * share) ** 2
+                    n += np.uintp(3)
+                small[c, y, x] = np.float32(left + middle + right) * gain
+                energy[c, y, block] += (np.float32(left - right) * share) ** 2
                 energy[3 + c, y, block] += (np.float32(down) * share) ** 2
 
 
