@@ -466,11 +466,11 @@ def _nudge(  # type: ignore[no-untyped-def]
         if 0 < down < side - 1:
             above, below = offers[down - 1, across] - least, offers[down + 1, across] - least
             if above > 0 and below > 0:
-                fine[r, 0] = (above - below) * 32 // (above + below)
+                fine[r, 0] = (above - below) * (FINE // 2) // (above + below)
         if 0 < across < side - 1:
             above, below = offers[down, across - 1] - least, offers[down, across + 1] - least
             if above > 0 and below > 0:
-                fine[r, 1] = (above - below) * 32 // (above + below)
+                fine[r, 1] = (above - below) * (FINE // 2) // (above + below)
 
 
 @compiled("contract")
@@ -573,12 +573,12 @@ def _describe(small, holes, low, query, key, values, known, grey, q, k, first, l
     """What `pyramid` compares of the cells of rows `first` to `last`: to `values` (CHANNELS, h, w), in the hole the
     colours of `low` and no texture; whether they are wholly known, to `known` (h, w); if so, their pixels to `grey`;
     and `query` and `key` (D, h / 2, w / 2) to `q` and `k` (h / 2, w / 2, D)."""
-    half, white = np.float32(0.5), np.float32(120)
+    half, white, unit = np.float32(0.5), np.float32(WHITE), np.float32(UNIT)
     for y in range(first // 2, last // 2):
         for d in range(len(query)):
             for x in range(q.shape[1]):
-                q[y, x, d] = np.int8(np.rint(query[d, y, x] * np.float32(127)))
-                k[y, x, d] = np.int8(np.rint(key[d, y, x] * np.float32(127)))
+                q[y, x, d] = np.int8(np.rint(query[d, y, x] * unit))
+                k[y, x, d] = np.int8(np.rint(key[d, y, x] * unit))
     for cy in range(first, last):
         for cx in range(known.shape[1]):
             whole = True
@@ -601,8 +601,8 @@ def _describe(small, holes, low, query, key, values, known, grey, q, k, first, l
                     values[c, cy, cx] = np.floor(guess * white + half)
                 continue
             known[cy, cx] = True
-            colour = np.float32(120 / 16)
-            difference = np.float32(120 * 2 / 36)
+            colour = np.float32(WHITE / 16)
+            difference = np.float32(WHITE * TEXTURE / 36)
             values[0, cy, cx] = np.floor(red * colour + half)
             values[1, cy, cx] = np.floor(green * colour + half)
             values[2, cy, cx] = np.floor(blue * colour + half)
