@@ -10,7 +10,7 @@ import pytest
 import reference
 from numpy.typing import NDArray
 
-from rethined import search
+from rethined import plain, search
 from rethined.backends import CoreOutput
 from rethined.config import DEFAULT
 from rethined.engine import Engine
@@ -94,7 +94,7 @@ def test_every_hole_cell_copies_from_known_surroundings(coverage: float) -> None
     assert got is not None
     known = inputs[1].reshape(64, 4, 48, 4).max((1, 3)) == 0
     np.testing.assert_array_equal(got.cells, np.flatnonzero(~known))
-    assert search.interior(known).reshape(-1)[got.source].all()
+    assert plain.interior(known).reshape(-1)[got.source].all()
     np.testing.assert_array_equal(got.depth == 0, known)
 
 
@@ -105,7 +105,7 @@ def test_tiny_and_thin_pictures(size: tuple[int, int]) -> None:
     inputs[1][8:12, 4:9] = 1
     got = search.find(*inputs, alone)
     assert got is not None
-    assert search.interior(inputs[1].reshape(size[0] // 4, 4, -1, 4).max((1, 3)) == 0).reshape(-1)[got.source].all()
+    assert plain.interior(inputs[1].reshape(size[0] // 4, 4, -1, 4).max((1, 3)) == 0).reshape(-1)[got.source].all()
 
 
 def test_where_nothing_is_known_there_are_no_sources() -> None:
@@ -190,10 +190,10 @@ def test_a_region_moves_to_where_its_source_continues_what_is_beside_it(down: fl
     known = np.ones((24, 48), np.bool_)
     known[8:14, 7:17] = False
     known[10:12, 3:7] = False
-    cells = np.flatnonzero(~known).astype(np.int32)
+    cells, depth = np.flatnonzero(~known).astype(np.int32), plain.depths(known)
     grey = np.floor(255 * small.sum(0) + 0.5).astype(np.int16)
-    moves = search.align(grey, known, cells, cells + np.int32(24), alone)
+    moves = search.align(grey, depth, cells, cells + np.int32(24), alone)
     assert (moves == moves[0]).all()
     np.testing.assert_allclose(moves[0] / search.FINE, (down, across), atol=0.2)
     flat = rng.integers(228, 232, grey.shape, dtype=np.int16)
-    assert np.abs(search.align(flat, known, cells, cells + np.int32(24), alone)).max() <= 2, "nothing asks for a move"
+    assert np.abs(search.align(flat, depth, cells, cells + np.int32(24), alone)).max() <= 2, "nothing asks for a move"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -211,6 +212,90 @@ def surround(values: Shorts, known: Bools) -> None:
         total, count = block[:-1, some], block[-1, some]
         values[:, y[some], x[some]] = (2 * total + count) // (2 * count)
         y, x = y[~some], x[~some]
+
+
+def interior(known: Bools) -> Bools:
+    """Cells all of whose surroundings, within 2, are inside the picture and known."""
+    return np.asarray(
+        cv2.erode(known.view(np.uint8), np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    ).view(np.bool_)
+
+
+def depths(known: Bools) -> NDArray[np.uint8]:
+    """Distances to what is known: see `search._depths`."""
+    if not known.any():
+        return np.full(known.shape, 255, np.uint8)
+    distance = cv2.distanceTransform((~known).view(np.uint8), cv2.DIST_L1, 3, dstType=cv2.CV_32F)
+    return np.asarray(np.minimum(distance, 255), np.uint8)
+
+
+def pseudo_random(cell: NDArray[np.int64], number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Two numbers in 0..65520 for every cell's index, another pair for every `number`; no product reaches 2^31."""
+    x = (cell * 7919 + number * 104729 + 12345) % 65521
+    return x * 17364 % 65521, x * 31337 % 65521
+
+
+def framed(values: NDArray[Any], beyond: int = 0) -> NDArray[Any]:
+    """(h, w) or (h, w, C) with a margin of 8 cells that holds `beyond`."""
+    height, width, *rest = values.shape
+    result = np.full((height + 16, width + 16, *rest), beyond, values.dtype)
+    result[8:-8, 8:-8] = values
+    return result
+
+
+def prepare(
+    values: Shorts, depth: NDArray[np.uint8], side: int, number: int, coarser: Ints, inherits: int
+) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...], tuple[NDArray[np.int64], ...]]:
+    """What `run` needs of a level: see `search._prepare`."""
+    hole, valid = depth > 0, interior(depth == 0)
+    near = cv2.dilate(hole.view(np.uint8), np.ones((3, 3), np.uint8)) * np.uint8(valid.any())
+    targets = np.flatnonzero(near)
+    places, choices, holes = (np.flatnonzero(framed(cells)) for cells in (near, valid, hole))
+    random, _ = pseudo_random(targets, 64 * 64 + number)
+    source = choices[random * len(choices) // 65521] if len(targets) else targets
+    deep = framed(depth).reshape(-1) >= inherits
+    if len(coarser):
+        source = inherited(targets, framed(valid), deep[places], source, coarser)
+    y, x = np.indices(depth.shape, np.int32) // np.int32(side)
+    own = y * np.int32(depth.shape[1] // side) + x
+    picture = framed(values.transpose(1, 2, 0)).reshape(-1)
+    patch = framed(np.where(valid, own, -1), -1).reshape(-1)
+    counts = framed(np.asarray([8, 4, 2, 1], np.int16)[np.minimum(depth, 3)])
+    weights = counts.reshape(-1).repeat(5)
+    compared = cv2.boxFilter(counts, cv2.CV_32F, (5, 5), normalize=False)
+    affinity = (compared.reshape(-1)[places].astype(np.int32) * 5 + 8) // 16 + 6
+    shift = np.zeros((2, len(patch)), np.int32)
+    shift[:, places] = source - places
+    votes, uses = np.zeros((2, len(patch)), np.int32)
+    return (
+        (np.stack([picture, picture]), weights, patch, shift, votes, uses),
+        (places, targets, own.reshape(-1)[targets], affinity, np.zeros(len(places), np.int32)),
+        (holes[deep[holes]], holes),
+    )
+
+
+def inherited(
+    targets: NDArray[np.int64], around: Bools, deep: Bools, otherwise: NDArray[np.int64], coarser: Ints
+) -> NDArray[np.int64]:
+    """For each of `targets` that is `deep` what the coarser level copies there: the first valid source beside it; for
+    others, and where there is none, `otherwise`.
+
+    `targets` are of the grid without a margin; sources, here and in `otherwise`, of that with one, where `around`
+    says which are valid.
+    """
+    stride = around.shape[1]
+    width, across = stride - 16, stride // 2 + 8
+    result = otherwise.copy()
+    y, x = np.divmod(targets, width)
+    above = ((y >> 1) + 8) * across + (x >> 1) + 8
+    open_ = np.flatnonzero(deep & (coarser[above] != 0))
+    sy, sx = np.divmod(above[open_] + coarser[above[open_]], across)
+    sy, sx = (sy - 8) * 2 + (y[open_] & 1) + 8, (sx - 8) * 2 + (x[open_] & 1) + 8
+    for dy, dx in ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)):
+        good = around[sy + dy, sx + dx]
+        result[open_[good]] = (sy[good] + dy) * stride + sx[good] + dx
+        open_, sy, sx = open_[~good], sy[~good], sx[~good]
+    return result
 
 
 def run(

@@ -12,10 +12,10 @@ inputs give the same sources in any order of summation, on any number of threads
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +26,6 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 Shorts = NDArray[np.int16]
 Bytes = NDArray[np.int8]
-Bools = NDArray[np.bool_]
 
 CELL = 4
 """Side of a cell in low-resolution pixels."""
@@ -127,10 +126,10 @@ class Level(NamedTuple):
 
     values: Shorts
     """(CHANNELS, h, w), 0 to WHITE; guesses in the hole."""
-    known: Bools
-    """(h, w)"""
-    patch: Ints
-    """(h, w): which patch a cell is in."""
+    depth: NDArray[np.uint8]
+    """(h, w): city-block distance to the nearest known cell, 255 at most, and where none is known."""
+    cells: int
+    """Side of a patch in cells."""
     query: Bytes
     """(N, D) of the patches, in units of 1 / UNIT."""
     key: Bytes
@@ -149,10 +148,15 @@ def find(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, 
         found = search(levels[number], number, found, together)
     if found is None:
         return None
-    known = levels[0].known
-    cells = np.flatnonzero(~known).astype(np.int32)
-    source = found.reshape(-1)[cells]
-    return Sources(cells, source, align(grey, known, cells, source, together), depths(known))
+    depth = levels[0].depth
+    width = depth.shape[1]
+    stride = width + 2 * MARGIN
+    cells = np.flatnonzero(depth).astype(np.int32)
+    y, x = np.divmod(cells, np.int32(width))
+    place = (y + np.int32(MARGIN)) * np.int32(stride) + x + np.int32(MARGIN)
+    y, x = np.divmod(place + found[place], np.int32(stride))
+    source = (y - np.int32(MARGIN)) * np.int32(width) + x - np.int32(MARGIN)
+    return Sources(cells, source, align(grey, depth, cells, source, together), depth)
 
 
 def pyramid(
@@ -178,73 +182,18 @@ def pyramid(
             values, known = (_halve or plain.halve)(values, known)
         if number > 1:
             q, k = ((_pool or plain.pool)(vectors) for vectors in (q, k))
-        patch = np.arange(q[..., 0].size, dtype=np.int32).reshape(q.shape[:2])
-        if not number:
-            patch = patch.repeat(2, 0).repeat(2, 1)
-        levels.append(Level(values, known, patch, q.reshape(-1, q.shape[2]), k.reshape(-1, k.shape[2])))
+        side = len(known) // len(q)
+        depth = (_depths or plain.depths)(known)
+        levels.append(Level(values, depth, side, q.reshape(-1, q.shape[2]), k.reshape(-1, k.shape[2])))
     return levels, grey
 
 
-def interior(known: Bools) -> Bools:
-    """Cells all of whose surroundings, within REACH, are inside the picture and known."""
-    side = 2 * REACH + 1
-    return np.asarray(
-        cv2.erode(
-            known.view(np.uint8), np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
-        )
-    ).view(np.bool_)
-
-
-def depths(known: Bools) -> NDArray[np.uint8]:
-    """City-block distance of every cell to the nearest known one, in cells, at most 255; where none is known, 255."""
-    if not known.any():
-        return np.full(known.shape, 255, np.uint8)
-    distance = cv2.distanceTransform((~known).view(np.uint8), cv2.DIST_L1, 3, dstType=cv2.CV_32F)
-    return np.asarray(np.minimum(distance, 255), np.uint8)
-
-
-def pseudo_random(cell: NDArray[np.int64], number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Two numbers in 0..65520 for every cell's index, another pair for every `number`; no product reaches 2^31."""
-    x = (cell * 7919 + number * 104729 + 12345) % 65521
-    return x * 17364 % 65521, x * 31337 % 65521
-
-
-def search(level: Level, number: int, coarser: Ints | None, together: Together) -> Ints | None:
-    """Sources of the hole cells of one level, and of those beside them: (h, w), indices of cells, -1 for others.
-
-    None where no cell's surroundings are known, or there is no hole; `coarser` is what the level above returned.
-    """
-    known = level.known
-    height, width = known.shape
-    valid = interior(known)
-    if not valid.any() or known.all():
-        return None
-    hole = ~known
-    near = cv2.dilate(hole.view(np.uint8), np.ones((3, 3), np.uint8))
-    targets = np.flatnonzero(near)
-    depth = depths(known)
-    # From here on grids have a margin and are flat, cells are places in them, and sources are shifts, never 0.
-    stride = width + 2 * MARGIN
-    places, choices, holes = (np.flatnonzero(framed(cells)) for cells in (near, valid, hole))
-    random, _ = pseudo_random(targets, 64 * 64 + number)
-    source = choices[random * len(choices) // 65521]
-    if coarser is not None:
-        deep = framed(depth).reshape(-1) >= INHERITED[number]
-        source = inherited(targets, valid, deep[places], source, coarser)
-    picture = framed(level.values.transpose(1, 2, 0)).reshape(-1)
-    patch = framed(np.where(valid, level.patch, -1), -1).reshape(-1)
-    counts = framed(np.asarray(WEIGHTS, np.int16)[np.minimum(depth, len(WEIGHTS) - 1)])
-    weights = counts.reshape(-1).repeat(CHANNELS)
-    compared = cv2.boxFilter(counts, cv2.CV_32F, (2 * REACH + 1, 2 * REACH + 1), normalize=False)
-    affinity = (compared.reshape(-1)[places].astype(np.int32) * AFFINITY + 8) // 16 + LEAST_AFFINITY
-    asked = level.patch.reshape(-1)[targets]
-    shift = np.zeros((2, len(patch)), np.int32)
-    shift[:, places] = source - places
-    drawn = holes
-    # What to do, jump, guesses, number of the step, whether costs are new.
+@functools.cache
+def schedule(number: int, top: bool) -> NDArray[np.int64]:
+    """The phases of level `number`, coarsest (`top`) or not: what to do, jump, guesses, number of the step, whether
+    costs are new."""
     phases: list[tuple[int, int, int, int, bool]] = []
-    if coarser is not None:  # what is copied at the level above says more of the hole than the guess
-        drawn = holes[deep[holes]]
+    if not top:  # what is copied at the level above says more of the hole than the guess
         phases += [(SEARCH, 0, 0, 0, True), (WEIGH, 0, 0, 0, False), (DRAW_DEEP, 0, 0, 0, False)]
     for turn in range(ROUNDS):
         phases.append((COUNT, 0, 0, 0, False))
@@ -252,61 +201,39 @@ def search(level: Level, number: int, coarser: Ints | None, together: Together) 
             phases.append((SEARCH, jump, GUESSES[number], (number * 8 + turn) * 8 + step, step == 0))
         if turn < ROUNDS - 1:
             phases += [(WEIGH, 0, 0, 0, False), (DRAW, 0, 0, 0, False)]
-    schedule = np.asarray(phases, np.int64)
-    values = np.stack([picture, picture])
-    votes, uses = np.zeros((2, len(patch)), np.int32)
-    cost = np.zeros(len(places), np.int32)
-    radius = max(height, width) // (4 if coarser is not None else 1)
+    return np.asarray(phases, np.int64)
+
+
+def search(level: Level, number: int, coarser: Ints | None, together: Together) -> Ints | None:
+    """Shifts to the sources of the hole cells of one level, and of those beside them, 0 for others: flat, of a grid
+    with a margin.
+
+    None where no cell's surroundings are known, or there is no hole; `coarser` is what the level above returned.
+    """
+    height, width = level.depth.shape
+    top = coarser is None
+    grids, targets, drawn = (_prepare or plain.prepare)(
+        *(level.values, level.depth, level.cells, number),
+        *(np.empty(0, np.int32) if coarser is None else coarser, 256 if top else INHERITED[number]),
+    )
+    if not len(targets[0]):
+        return None
+    phases = schedule(number, top)
+    radius = max(height, width) // (1 if top else 4)
     arguments = (
-        *(values, weights, patch, shift, votes, uses, level.query, level.key, places, targets, asked, affinity, cost),
-        *(drawn, holes, height, width, stride, radius, SEAM, REPEAT, OFTEN, DECISION, GRAIN),
+        *(*grids, level.query, level.key, *targets, *drawn),
+        *(height, width, width + 2 * MARGIN, radius, SEAM, REPEAT, OFTEN, DECISION, GRAIN),
     )
     if _run is None:
-        plain.run(schedule, *arguments)
+        plain.run(phases, *arguments)
     else:
-        run, progress = _run, np.zeros((2, len(schedule)), np.int64)
-        together(lambda: run(schedule, progress, *arguments))
-    found = np.full(height * width, -1, np.int32)
-    source = places + shift[sum(phase[0] == SEARCH for phase in phases) % 2][places]
-    y = source // stride
-    found[targets] = (y - MARGIN) * width + source - y * stride - MARGIN
-    return found.reshape(height, width)
+        run, progress = _run, np.zeros((2, len(phases)), np.int64)
+        together(lambda: run(phases, progress, *arguments))
+    found: Ints = grids[3][np.count_nonzero(phases[:, 0] == SEARCH) % 2]
+    return found
 
 
-def framed(values: NDArray[Any], beyond: int = 0) -> NDArray[Any]:
-    """(h, w) or (h, w, C) with a margin that holds `beyond`."""
-    height, width, *rest = values.shape
-    result = np.full((height + 2 * MARGIN, width + 2 * MARGIN, *rest), beyond, values.dtype)
-    result[MARGIN:-MARGIN, MARGIN:-MARGIN] = values
-    return result
-
-
-def inherited(
-    targets: NDArray[np.int64], valid: Bools, deep: Bools, otherwise: NDArray[np.int64], coarser: Ints
-) -> NDArray[np.int64]:
-    """For each of `targets` that is `deep` what the coarser level copies there: the first valid source of NEARBY; for
-    others, and where there is none, `otherwise`.
-
-    `targets` are of the grid that `valid` is of; sources, here and in `otherwise`, of that with a margin.
-    """
-    width = valid.shape[1]
-    result = otherwise.copy()
-    y = targets // width
-    x = targets - y * width
-    above = coarser[y >> 1, x >> 1]
-    open_ = np.flatnonzero(deep & (above >= 0))
-    sy = above[open_] // (width >> 1)
-    sx = above[open_] - sy * (width >> 1)
-    sy, sx = sy * 2 + (y[open_] & 1) + MARGIN, sx * 2 + (x[open_] & 1) + MARGIN
-    around = framed(valid)
-    for dy, dx in NEARBY:
-        good = around[sy + dy, sx + dx]
-        result[open_[good]] = (sy[good] + dy) * around.shape[1] + sx[good] + dx
-        open_, sy, sx = open_[~good], sy[~good], sx[~good]
-    return result
-
-
-def align(grey: Shorts, known: Bools, cells: Ints, source: Ints, together: Together) -> Ints:
+def align(grey: Shorts, depth: NDArray[np.uint8], cells: Ints, source: Ints, together: Together) -> Ints:
     """How regions are moved so that what they copy continues what is beside them: `Sources.moves`.
 
     Sources are found by the cell, which is 4 low-resolution pixels; a roof's edge is seen to break at less. A region,
@@ -315,15 +242,15 @@ def align(grey: Shorts, known: Bools, cells: Ints, source: Ints, together: Toget
     what lies there (sum of squares over the cells on the other side), then refined by the parabola through the
     neighbouring moves. All regions move at once, by what lies there after the move before.
 
-    `grey` (h, w) from `pyramid`, `known` (h / CELL, w / CELL), `cells` and `source` as in `Sources`.
+    `grey` (h, w) from `pyramid`; the others as in `Sources`.
     """
-    shift = np.zeros(known.size, np.int32)  # never 0 in the hole, and 0 elsewhere
+    shift = np.zeros(depth.size, np.int32)  # never 0 in the hole, and 0 elsewhere
     shift[cells] = source - cells
-    region, beyond, first, own = (_regions or plain.regions)(shift, cells, known.shape[1])
+    region, beyond, first, own = (_regions or plain.regions)(shift, cells, depth.shape[1])
     count = len(own)
     moves, fine = np.zeros((NUDGES + 1, count, 2), np.int32), np.zeros((count, 2), np.int32)
     costs = np.zeros((count, 2 * NUDGE + 1, 2 * NUDGE + 1), np.int64)
-    nudge, given = _nudge or plain.nudge, (grey, shift, known.shape[1], region, beyond, first, own)
+    nudge, given = _nudge or plain.nudge, (grey, shift, depth.shape[1], region, beyond, first, own)
     for turn in range(NUDGES):
         parts = iter(range(0, count, REGIONS))
 
@@ -684,6 +611,123 @@ def _pool(vectors):  # type: ignore[no-untyped-def]
                 lower = np.int16(vectors[2 * y + 1, 2 * x, d]) + np.int16(vectors[2 * y + 1, 2 * x + 1, d])
                 result[y, x, d] = (upper + lower + 2) >> 2
     return result
+
+
+@compiled()
+def _depths(known):  # type: ignore[no-untyped-def]
+    """City-block distance of every cell to the nearest `known` one, at most 255; where none is known, 255."""
+    height, width = known.shape
+    result = np.empty((height, width), np.uint8)
+    for y in range(height):  # from above and from the left
+        last = np.int32(255)
+        for x in range(width):
+            above = np.int32(result[y - 1, x]) if y else np.int32(255)
+            last = np.int32(0) if known[y, x] else min(above, last, np.int32(254)) + np.int32(1)
+            result[y, x] = last
+    for y in range(height - 1, -1, -1):  # from below and from the right
+        last = np.int32(255)
+        for x in range(width - 1, -1, -1):
+            here = np.int32(result[y, x])
+            if here:
+                below = np.int32(result[y + 1, x]) if y < height - 1 else np.int32(255)
+                here = min(here, min(below, last) + np.int32(1))
+                result[y, x] = here
+            last = here
+    return result
+
+
+@compiled()
+def _prepare(values, depth, side, number, coarser, inherits):  # type: ignore[no-untyped-def]
+    """What `_run` needs of a level: grids with a margin, flat, in which cells are places and sources are shifts;
+    of every target its place, cell, patch, affinity and cost; and the places of deep hole cells, and of all.
+
+    `values` (CHANNELS, h, w), `depth` (h, w) and `side`, of a patch, as in `Level`; `coarser` is what `search` of the
+    level above returned, or empty; cells of depth `inherits` begin with its sources, others with random ones. Where
+    there are no sources or no holes there are no targets.
+    """
+    height, width = depth.shape
+    stride = width + 2 * MARGIN
+    size = (height + 2 * MARGIN) * stride
+    picture = np.zeros((2, CHANNELS * size), np.int16)
+    weights = np.zeros(CHANNELS * size, np.int16)
+    patch = np.full(size, -1, np.int32)
+    shift, votes, uses = np.zeros((2, size), np.int32), np.zeros(size, np.int32), np.zeros(size, np.int32)
+    counts, compared = np.zeros(size, np.int16), np.zeros(size, np.int16)
+    for y in range(height):
+        begin = (y + MARGIN) * stride + MARGIN
+        for x in range(width):
+            count = np.int16(WEIGHTS[min(depth[y, x], len(WEIGHTS) - 1)])
+            counts[begin + x] = count
+            for c in range(CHANNELS):
+                weights[CHANNELS * (begin + x) + c] = count
+                picture[0, CHANNELS * (begin + x) + c] = values[c, y, x]
+    picture[1] = picture[0]
+    # What is compared: sums over surroundings, first of columns.
+    column = np.empty(stride, np.int16)
+    for y in range(MARGIN, height + MARGIN):
+        column[:] = 0
+        for dy in range(-REACH, REACH + 1):
+            line = counts[(y + dy) * stride : (y + dy + 1) * stride]
+            for x in range(stride):
+                column[x] += line[x]
+        line = compared[y * stride + REACH : (y + 1) * stride - REACH]
+        for x in range(len(line)):
+            line[x] = column[x] + column[x + 1] + column[x + 2] + column[x + 3] + column[x + 4]
+    whole = WEIGHTS[0] * (2 * REACH + 1) ** 2
+    choices, places = np.empty(height * width, np.int64), np.empty(height * width, np.int64)
+    cells, asked = np.empty(height * width, np.int64), np.empty(height * width, np.int32)
+    affinity = np.empty(height * width, np.int32)
+    deep, holes = np.empty(height * width, np.int64), np.empty(height * width, np.int64)
+    valid = near = low = inside = 0
+    for y in range(height):
+        for x in range(width):
+            here = (y + MARGIN) * stride + x + MARGIN
+            own = (y // side) * (width // side) + x // side
+            if compared[here] == whole:  # so that it is no target
+                patch[here] = own
+                choices[valid] = here
+                valid += 1
+                continue
+            hole = False
+            for dy in range(-1, 2):
+                for dx in range(-1, 2):
+                    hole |= 0 < counts[here + dy * stride + dx] < WEIGHTS[0]
+            if not hole:
+                continue
+            places[near], cells[near], asked[near] = here, y * width + x, own
+            affinity[near] = (np.int32(compared[here]) * AFFINITY + 8) // 16 + LEAST_AFFINITY
+            near += 1
+            if depth[y, x]:
+                holes[inside] = here
+                inside += 1
+                if depth[y, x] >= inherits:
+                    deep[low] = here
+                    low += 1
+    if not valid:
+        near = 0
+    across = (width >> 1) + 2 * MARGIN
+    for i in range(near):
+        here = places[i]
+        y, x = cells[i] // width, cells[i] % width
+        source = np.int64(0)
+        if len(coarser) and depth[y, x] >= inherits:
+            above = ((y >> 1) + MARGIN) * across + (x >> 1) + MARGIN
+            if coarser[above]:
+                above += coarser[above]
+                sy, sx = 2 * (above // across - MARGIN) + (y & 1), 2 * (above % across - MARGIN) + (x & 1)
+                for dy, dx in NEARBY:
+                    there = (sy + dy + MARGIN) * stride + sx + dx + MARGIN
+                    if not source and patch[there] >= 0:
+                        source = there
+        if not source:  # as `plain.pseudo_random`
+            random = (cells[i] * 7919 + (64 * 64 + number) * 104729 + 12345) % 65521 * 17364 % 65521
+            source = choices[random * valid // 65521]
+        shift[0, here] = shift[1, here] = source - here
+    return (
+        (picture, weights, patch, shift, votes, uses),
+        (places[:near], cells[:near], asked[:near], affinity[:near], np.zeros(near, np.int32)),
+        (deep[:low], holes[:inside]),
+    )
 
 
 @compiled()
