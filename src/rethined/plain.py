@@ -140,8 +140,7 @@ def describe(
     first: int,
     last: int,
 ) -> None:
-    """To rows `first` to `last` of `values`, `known`, `grey`, `q` and `k`, the first three zeros: see
-    `search._describe`.
+    """To rows `first` to `last` of `values`, `known`, `grey`, `q` and `k`: see `search._describe`.
 
     Sums are in the compiled loop's order: the same bits.
     """

@@ -165,8 +165,8 @@ def pyramid(
     """The picture at LEVELS sizes, finest first; holes have the low band's colours and the texture around. And the
     known cells' R + G + B, of white 765, in full low resolution (h, w)."""
     height, width = low.shape[1:]
-    values, known = np.zeros((CHANNELS, height, width), np.int16), np.zeros((height, width), np.bool_)
-    grey = np.zeros(small.shape[1:], np.int16)
+    values, known = np.empty((CHANNELS, height, width), np.int16), np.empty((height, width), np.bool_)
+    grey = np.empty(small.shape[1:], np.int16)
     q, k = (np.empty((*vectors.shape[1:], len(vectors)), np.int8) for vectors in (query, key))
     describe, rows = _describe or plain.describe, iter(range(0, height, 8))  # a multiple of 8, as both sides are
 
@@ -503,46 +503,71 @@ def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[
 @compiled()
 def _describe(small, holes, low, query, key, values, known, grey, q, k, first, last):  # type: ignore[no-untyped-def]
     """What `pyramid` compares of the cells of rows `first` to `last`: to `values` (CHANNELS, h, w), in the hole the
-    colours of `low` and no texture; whether they are wholly known, to `known` (h, w); if so, their pixels to `grey`;
-    and `query` and `key` (D, h / 2, w / 2) to `q` and `k` (h / 2, w / 2, D)."""
+    colours of `low` and no texture; whether they are wholly known, to `known` (h, w); if so, their pixels to `grey`,
+    else 0; and `query` and `key` (D, h / 2, w / 2) to `q` and `k` (h / 2, w / 2, D).
+
+    A row at a time and column by column, which fills vector registers; sums are of a cell's pixels in reading order.
+    """
     half, white, unit = np.float32(0.5), np.float32(WHITE), np.float32(UNIT)
+    colour, difference = np.float32(WHITE / 16), np.float32(WHITE * TEXTURE / 36)
+    width = known.shape[1]
+    rounded = np.empty((len(query), width // 2), np.int8)
     for y in range(first // 2, last // 2):
-        for d in range(len(query)):
-            for x in range(q.shape[1]):
-                q[y, x, d] = np.int8(np.rint(query[d, y, x] * unit))
-                k[y, x, d] = np.int8(np.rint(key[d, y, x] * unit))
+        for vectors, to in ((query, q), (key, k)):
+            for d in range(len(query)):
+                line, row = vectors[d, y], rounded[d]
+                for x in range(len(row)):
+                    row[x] = np.int8(np.rint(line[x] * unit))
+            for x in range(width // 2):
+                for d in range(len(query)):
+                    to[y, x, d] = rounded[d, x]
+    bright = np.empty((4, 4 * width), np.float32)
+    sums, whole = np.empty((CHANNELS, width), np.float32), np.empty(width, np.bool_)
     for cy in range(first, last):
-        for cx in range(known.shape[1]):
-            whole = True
-            red = green = blue = across = down = np.float32(0)
-            for y in range(4 * cy, 4 * cy + 4):
-                for x in range(4 * cx, 4 * cx + 4):
-                    whole = whole and holes[y, x] == 0
-                    r, g, b = small[0, y, x], small[1, y, x], small[2, y, x]
-                    red += r
-                    green += g
-                    blue += b
-                    all_ = r + g + b
-                    if x < 4 * cx + 3:
-                        across += abs(all_ - (small[0, y, x + 1] + small[1, y, x + 1] + small[2, y, x + 1]))
-                    if y < 4 * cy + 3:
-                        down += abs(all_ - (small[0, y + 1, x] + small[1, y + 1, x] + small[2, y + 1, x]))
-            if not whole:
-                for c in range(3):
-                    guess = min(max(low[c, cy, cx], np.float32(0)), np.float32(1))
-                    values[c, cy, cx] = np.floor(guess * white + half)
-                continue
-            known[cy, cx] = True
-            colour = np.float32(WHITE / 16)
-            difference = np.float32(WHITE * TEXTURE / 36)
-            values[0, cy, cx] = np.floor(red * colour + half)
-            values[1, cy, cx] = np.floor(green * colour + half)
-            values[2, cy, cx] = np.floor(blue * colour + half)
-            values[3, cy, cx] = min(white, np.floor(across * difference + half))
-            values[4, cy, cx] = min(white, np.floor(down * difference + half))
-            for y in range(4 * cy, 4 * cy + 4):
-                for x in range(4 * cx, 4 * cx + 4):
-                    grey[y, x] = np.floor((small[0, y, x] + small[1, y, x] + small[2, y, x]) * np.float32(255) + half)
+        sums[:] = 0
+        whole[:] = True
+        for v in range(4):
+            red, green, blue, line = small[0, 4 * cy + v], small[1, 4 * cy + v], small[2, 4 * cy + v], bright[v]
+            for x in range(4 * width):
+                line[x] = red[x] + green[x] + blue[x]
+        for v in range(4):
+            hole = holes[4 * cy + v]
+            for cx in range(width):
+                x = np.uintp(4 * cx)
+                whole[cx] &= (hole[x] == 0) & (hole[x + 1] == 0) & (hole[x + 2] == 0) & (hole[x + 3] == 0)
+            for c in range(3):
+                line, total = small[c, 4 * cy + v], sums[c]
+                for cx in range(width):
+                    x = np.uintp(4 * cx)
+                    total[cx] = total[cx] + line[x] + line[x + 1] + line[x + 2] + line[x + 3]
+            line, across, down = bright[v], sums[3], sums[4]
+            for cx in range(width):
+                x = np.uintp(4 * cx)
+                a, b, c, d = line[x], line[x + 1], line[x + 2], line[x + 3]
+                across[cx] = across[cx] + abs(a - b) + abs(b - c) + abs(c - d)
+            if v < 3:
+                below = bright[v + 1]
+                for cx in range(width):
+                    x = np.uintp(4 * cx)
+                    a, b = abs(line[x] - below[x]), abs(line[x + 1] - below[x + 1])
+                    c, d = abs(line[x + 2] - below[x + 2]), abs(line[x + 3] - below[x + 3])
+                    down[cx] = down[cx] + a + b + c + d
+        for v in range(4):
+            line, pixels = bright[v], grey[4 * cy + v]
+            for cx in range(width):
+                for u in range(4):
+                    x = np.uintp(4 * cx + u)
+                    pixels[x] = np.int16(np.floor(line[x] * np.float32(255) + half)) * whole[cx]
+        known[cy] = whole
+        for c in range(3):
+            guess, total, to = low[c, cy], sums[c], values[c, cy]
+            for cx in range(width):
+                value = total[cx] * colour if whole[cx] else min(max(guess[cx], np.float32(0)), np.float32(1)) * white
+                to[cx] = np.int16(np.floor(value + half))
+        for c in range(3, 5):
+            total, to = sums[c], values[c, cy]
+            for cx in range(width):
+                to[cx] = np.int16(min(white, np.floor(total[cx] * difference + half))) * whole[cx]
 
 
 @compiled()
