@@ -533,31 +533,31 @@ def _describe(small, holes, low, query, key, values, known, grey, q, k, first, l
         for v in range(4):
             hole = holes[4 * cy + v]
             for cx in range(width):
-                x = np.uintp(4 * cx)
-                whole[cx] &= (hole[x] == 0) & (hole[x + 1] == 0) & (hole[x + 2] == 0) & (hole[x + 3] == 0)
+                at = np.uintp(4 * cx)
+                whole[cx] &= (hole[at] == 0) & (hole[at + 1] == 0) & (hole[at + 2] == 0) & (hole[at + 3] == 0)
             for c in range(3):
                 line, total = small[c, 4 * cy + v], sums[c]
                 for cx in range(width):
-                    x = np.uintp(4 * cx)
-                    total[cx] = total[cx] + line[x] + line[x + 1] + line[x + 2] + line[x + 3]
+                    at = np.uintp(4 * cx)
+                    total[cx] = total[cx] + line[at] + line[at + 1] + line[at + 2] + line[at + 3]
             line, across, down = bright[v], sums[3], sums[4]
             for cx in range(width):
-                x = np.uintp(4 * cx)
-                a, b, c, d = line[x], line[x + 1], line[x + 2], line[x + 3]
+                at = np.uintp(4 * cx)
+                a, b, c, d = line[at], line[at + 1], line[at + 2], line[at + 3]
                 across[cx] = across[cx] + abs(a - b) + abs(b - c) + abs(c - d)
             if v < 3:
                 below = bright[v + 1]
                 for cx in range(width):
-                    x = np.uintp(4 * cx)
-                    a, b = abs(line[x] - below[x]), abs(line[x + 1] - below[x + 1])
-                    c, d = abs(line[x + 2] - below[x + 2]), abs(line[x + 3] - below[x + 3])
+                    at = np.uintp(4 * cx)
+                    a, b = abs(line[at] - below[at]), abs(line[at + 1] - below[at + 1])
+                    c, d = abs(line[at + 2] - below[at + 2]), abs(line[at + 3] - below[at + 3])
                     down[cx] = down[cx] + a + b + c + d
         for v in range(4):
             line, pixels = bright[v], grey[4 * cy + v]
             for cx in range(width):
                 for u in range(4):
-                    x = np.uintp(4 * cx + u)
-                    pixels[x] = np.int16(np.floor(line[x] * np.float32(255) + half)) * whole[cx]
+                    at = np.uintp(4 * cx + u)
+                    pixels[at] = np.int16(np.floor(line[at] * np.float32(255) + half)) * whole[cx]
         known[cy] = whole
         for c in range(3):
             guess, total, to = low[c, cy], sums[c], values[c, cy]

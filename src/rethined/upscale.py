@@ -81,6 +81,11 @@ def contributions(
 def _contribute(place, weight, corrupted, columns, side, rows, begin, heard):  # type: ignore[no-untyped-def]
     """The places and weights that `contributions` describes, to `begin` and `heard`, which are 0."""
     height = len(corrupted) // columns
+    nearest = np.empty(place.shape, np.int32)  # of all patches, row and column; moved by e, it moves by e
+    for r in range(len(rows)):
+        for k in range(place.shape[1]):
+            for axis in range(2):
+                nearest[rows[r], k, axis] = (place[rows[r], k, axis] + side // 2) // side
     for r in range(len(rows)):
         y, x = rows[r] // columns, rows[r] % columns
         for e in range(9):
@@ -91,10 +96,9 @@ def _contribute(place, weight, corrupted, columns, side, rows, begin, heard):  #
             if not corrupted[n]:
                 continue
             for k in range(place.shape[1]):
-                top, left = place[n, k, 0] - dy * side, place[n, k, 1] - dx * side
-                sy, sx = (top + side // 2) // side, (left + side // 2) // side
+                sy, sx = nearest[n, k, 0] - dy, nearest[n, k, 1] - dx
                 if 0 <= sy < height and 0 <= sx < columns and not corrupted[sy * columns + sx]:
-                    begin[r, e, k, 0], begin[r, e, k, 1] = top, left
+                    begin[r, e, k, 0], begin[r, e, k, 1] = place[n, k, 0] - dy * side, place[n, k, 1] - dx * side
                     heard[r, e, k] = weight[n, k]
 
 
