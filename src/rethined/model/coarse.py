@@ -55,8 +55,16 @@ def known_means(image: Tensor, mask: Tensor, side: int) -> tuple[Tensor, Tensor]
     """
     if side == 1:
         return image, 1 - mask
-    known = F.avg_pool2d(1 - mask, side)
+    known = 1 - F.avg_pool2d(mask, side)
     return F.avg_pool2d(image, side) / known.clamp(min=1e-3), (known * 4).clamp(max=1)
+
+
+def hole_cells(mask: Tensor, side: int) -> Tensor:
+    """1 for cells of `side` x `side` pixels of `mask` (B, 1, H, W), all 0 or 1, of which any is 1; else 0.
+
+    From the means that `known_means` has, so that runtimes look at every pixel once.
+    """
+    return mask if side == 1 else (F.avg_pool2d(mask, side) * side**2).clamp(max=1)
 
 
 class CoarseNetwork(nn.Module):
@@ -92,10 +100,9 @@ class CoarseNetwork(nn.Module):
         """
         means, weight = known_means(image, mask, self.band)
         base = pull_push(means, weight, self.levels)
-        fill, hole = base, mask
+        fill, hole = base, hole_cells(mask, self.band)
         if self.band > 1:
             fill = F.interpolate(base, scale_factor=float(self.band), mode="nearest")
-            hole = F.max_pool2d(mask, self.band)
         x = self.stem(torch.cat([image + fill * mask, mask], 1))
         skips = []
         for i, stage in enumerate(self.encoder):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rethined.config import ModelConfig
 from rethined.model.blocks import fused
-from rethined.model.coarse import CoarseNetwork
+from rethined.model.coarse import CoarseNetwork, hole_cells
 from rethined.model.patch_match import NeuralPatchMatch, corrupted_patches
 from rethined.model.upscale import upscale
 
@@ -80,7 +80,8 @@ class Core(nn.Module):
         match = self.model.patch_match
         coarse, features = self.model.coarse(image, mask)
         if match.config.search:  # a number a patch, not a bool: not every runtime has those
-            hole = F.max_pool2d(mask, match.config.patch_size)
+            band = match.config.band
+            hole = F.max_pool2d(hole_cells(mask, band), match.config.patch_size // band)
             return coarse, *match.embed(coarse, features, detail, hole)
         corrupted = corrupted_patches(mask, match.config.patch_size)
         attention = match.attend_rows(*match.scores(coarse, features, detail, corrupted), corrupted)
