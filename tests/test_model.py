@@ -104,6 +104,11 @@ def test_fused_model_is_the_same_function(config: ModelConfig) -> None:
     torch.testing.assert_close(deployed(image, mask), model(image, mask), rtol=1e-3, atol=1e-4)
 
 
+def test_blocks_are_fused_where_their_weights_lie() -> None:
+    deployed = Rethined(SMALL).to("meta").fused_copy()
+    assert {parameter.device.type for parameter in deployed.parameters()} == {"meta"}
+
+
 def test_default_is_within_the_papers_parameters() -> None:
     assert sum(p.numel() for p in Rethined(DEFAULT).parameters()) <= 4.3e6
 
