@@ -82,7 +82,7 @@ def test_fused_block_is_the_same_function(
 
 
 def test_the_deployed_core_returns_what_the_search_asks() -> None:
-    model = lively(Rethined(SMALL))
+    model = Core(lively(Rethined(SMALL))).model  # rounded already: once more changes nothing
     image, mask, detail = torch.rand(1, 3, 64, 96), hole(64, 96), torch.rand(1, 6, 8, 12)
     with torch.no_grad():
         low, query, key = Core(model)(image * (1 - mask), mask, detail)
@@ -102,6 +102,11 @@ def test_fused_model_is_the_same_function(config: ModelConfig) -> None:
     assert not any(isinstance(m, nn.BatchNorm2d) for m in deployed.modules())
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules()), "the original was changed"
     torch.testing.assert_close(deployed(image, mask), model(image, mask), rtol=1e-3, atol=1e-4)
+
+
+def test_blocks_are_fused_where_their_weights_lie() -> None:
+    deployed = Rethined(SMALL).to("meta").fused_copy()
+    assert {parameter.device.type for parameter in deployed.parameters()} == {"meta"}
 
 
 def test_default_is_within_the_papers_parameters() -> None:
@@ -272,7 +277,7 @@ def test_an_untrained_network_is_the_pull_push_fill(band: int) -> None:
 def test_exported_form_is_the_trained_form(variant: ModelConfig) -> None:
     """`Core` touches corrupted rows and known columns only, in batches of one; `Rethined` is dense."""
     config = dataclasses.replace(variant, widths=SMALL.widths, depths=SMALL.depths, top_k=variant.top_k or 20)
-    model = lively(Rethined(config))
+    model = Core(lively(Rethined(config))).model  # rounded already: once more changes nothing
     image, mask = torch.rand(2, 3, 64, 96), torch.cat([hole(64, 96, 0), hole(64, 96, 7)])
     with torch.no_grad():
         whole = model(image, mask)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import base64
+import importlib
 import importlib.util
 import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,6 +138,65 @@ def test_python(cases: dict[str, Case], name: str, tmp_path: Path) -> None:
     case, out = cases[name], tmp_path / "out.ppm"
     run(sys.executable, "-I", RUNNERS / "python" / "inpaint.py", CORE, case.photo, case.mask, out)
     case.check(read(out, case.image))
+
+
+class Loaded:
+    """A core in any format, as the Python runner asks ONNX Runtime."""
+
+    def __init__(self, run: Callable[[Any], Any]) -> None:
+        self._run = run
+
+    def run(self, names: list[str], feeds: dict[str, Any]) -> Any:
+        assert (names, [*feeds]) == (["low", "query", "key"], ["image", "mask", "detail"])
+        return self._run(tuple(feeds.values()))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, tuple[int, int]], Loaded]:
+    """The package's core in a format and a precision, for a grid where the format takes one alone; made once."""
+    formats = importlib.import_module("rethined.export.formats")
+    folder, made = tmp_path_factory.mktemp("stored"), {}
+
+    def get(name: str, precision: str, grid: tuple[int, int]) -> Loaded:
+        for package in formats.missing_packages(name):
+            pytest.skip(f"{package} is not installed")
+        form, module = formats.FORMATS[name], importlib.import_module(f"rethined.export.{name}")
+        core = importlib.import_module("rethined.export.core")
+        sizes = None if form.any_size else [core.Size(*grid)]
+        key = name, precision, sizes and tuple(sizes)
+        if key not in made:
+            path = folder / f"{len(made)}{form.suffix}"
+            model, metadata = core.load_weights(None)
+            module.convert(model, path, sizes, precision, metadata, [])
+            made[key] = Loaded(module.load(path, 2))
+        return made[key]
+
+    return get
+
+
+KNOWN = [name for name, (_, _, _, coverage) in PIECES.items() if coverage < 1]
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [(form, name) for form in ("onnx", "openvino", "ncnn") for name in KNOWN] + [("litert", "512")],
+)
+def test_weights_in_16_bits_fill_alike(
+    stored: Callable[[str, str, tuple[int, int]], Loaded], cases: dict[str, Case], form: str, name: str
+) -> None:
+    spec = importlib.util.spec_from_file_location("runner", RUNNERS / "python" / "inpaint.py")
+    assert spec is not None
+    assert spec.loader is not None
+    runner = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(runner)
+    case = cases[name]
+    _, *grid = runner.plan(*case.hole.shape)
+    exact, half = (
+        runner.inpaint(stored(form, precision, tuple(grid)), case.image, case.hole) for precision in ("fp32", "fp16")
+    )
+    assert np.abs(half.astype(int) - exact).max() <= 1
+    if form == "onnx":  # another runtime's rounding may choose other sources
+        case.check(half)
 
 
 def test_python_needs_numpy_and_onnxruntime_alone() -> None:

@@ -136,7 +136,7 @@ def run_device(
                 for count in WEB_THREADS if one == "web" else (threads,):
                     row: dict[str, Any] = {"runtime": one, "precision": precision, "size": size, "threads": count}
                     row |= dict.fromkeys(("median_ms", "ratio", "peak_mib", "noisy"))
-                    with _ready(one, path, size, count, inputs) as subject:
+                    with _ready(one, path, precision, size, count, inputs) as subject:
                         row["difference"] = max(core.differences(model, subject.run, [cells]).values())
                         fills = _fills(config, subject.run, pictures)
                         if told:
@@ -202,7 +202,7 @@ def _versions(name: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _ready(name: str, path: Path, size: str, threads: int, inputs: core.Arrays) -> Iterator[Subject]:
+def _ready(name: str, path: Path, precision: str, size: str, threads: int, inputs: core.Arrays) -> Iterator[Subject]:
     """`path`, loaded by the runtime `name`."""
     runtime = RUNTIMES[name]
     if name == "web":
@@ -212,7 +212,7 @@ def _ready(name: str, path: Path, size: str, threads: int, inputs: core.Arrays) 
     peak: Callable[[], float | None] = partial(_peak, runtime.form, path, size, threads)
     module = _module(runtime.form)
     if runtime.provider:
-        run = module.session(path.read_bytes(), threads, runtime.provider)
+        run = module.session(path.read_bytes(), threads, runtime.provider, runtime.computing.get(precision))
         yield Subject(run, partial(run, inputs), lambda: None)  # an accelerator's memory is not the process's
     elif runtime.form == "coreml":
         on_mac = sys.platform == "darwin"

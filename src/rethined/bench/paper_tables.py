@@ -220,6 +220,7 @@ def _table2(devices: Sequence[dict[str, Any]]) -> Table:
         "browser (Chromium) the size of WebAssembly's memory. *Largest difference* is to PyTorch; LPIPS in the hole "
         "(lower is better) and *same pixels* (within one grey level) are of the engine's fills, against those with "
         "ONNX Runtime in fp32.",
+        "fp16 is what weights are stored in; Core ML and TensorRT compute in it, too, all others in 32 bits.",
         "*Quoted* rows are the paper's own times, of its whole method at that size, with its own weights: not "
         "comparable with the core's.",
     ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 REFERENCE = "copy_reference"
@@ -58,6 +58,8 @@ class Runtime:
     """Those measured; none are all that the format has."""
     provider: str = ""
     """Execution provider of ONNX Runtime, where it is not the processor's."""
+    computing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The provider's settings by precision, where that is what it computes in."""
 
 
 RUNTIMES = {
@@ -68,10 +70,16 @@ RUNTIMES = {
     "litert": Runtime("LiteRT, XNNPACK", "litert"),
     "ncnn": Runtime("ncnn", "ncnn"),
     "coreml": Runtime("Core ML", "coreml"),
-    "litert_gpu": Runtime("LiteRT, GPU", "litert"),
+    "litert_gpu": Runtime("LiteRT, GPU", "litert", ("fp32",)),
     "qnn": Runtime("ONNX Runtime, Qualcomm QNN", "onnx", ("int8",), "QNNExecutionProvider"),
-    "tensorrt": Runtime("ONNX Runtime, TensorRT", "onnx", ("fp32", "fp16"), "TensorrtExecutionProvider"),
-    "cuda": Runtime("ONNX Runtime, CUDA", "onnx", ("fp32", "fp16"), "CUDAExecutionProvider"),
+    "tensorrt": Runtime(
+        "ONNX Runtime, TensorRT",
+        "onnx",
+        ("fp32", "fp16"),
+        "TensorrtExecutionProvider",
+        {"fp16": {"trt_fp16_enable": True}},
+    ),
+    "cuda": Runtime("ONNX Runtime, CUDA", "onnx", ("fp32",), "CUDAExecutionProvider"),
 }
 """By name, in the order of Table 2."""
 WAITING = (
@@ -79,7 +87,7 @@ WAITING = (
     ("Android phone", "litert_gpu", "fp32", " --told fp32=MS"),
     ("Snapdragon", "qnn", "int8", ""),
     ("NVIDIA GPU", "tensorrt", "fp16", ""),
-    ("NVIDIA GPU", "cuda", "fp16", ""),
+    ("NVIDIA GPU", "cuda", "fp32", ""),
 )
 """Device, runtime, precision of rows that are empty until somebody has timed that runtime; what the command adds."""
 

@@ -28,7 +28,8 @@ def export(
     weights: Annotated[
         Path | None,
         typer.Argument(
-            help="The best.safetensors of a training run, or an fp32 ONNX core.  [default: those in the package]",
+            help="The best.safetensors of a training run, or an ONNX core in fp32 or fp16.  [default: those in the "
+            "package]",
             metavar="[WEIGHTS]",
         ),
     ] = None,
@@ -58,7 +59,7 @@ def export(
         return _hub(weights, output)
     if format == "pipeline":
         if size or dynamic or precision or calibration:
-            raise InputError("pipeline takes any size, in fp32; leave out size, precision and calibration")
+            raise InputError("pipeline takes any size and has one form; leave out size, precision and calibration")
         check_output(output, overwrite=overwrite)
         return _pipeline(weights, output)
     if dynamic:
@@ -97,7 +98,7 @@ def _pipeline(weights: Path | None, output: Path) -> int:
 
         if weights is not None and weights.suffix == ".safetensors":
             model, metadata = load_weights(weights)
-            core = to_onnx(model, {"rethined.training": metadata.get("rethined.training", "")})
+            core = to_onnx(model, {"rethined.training": metadata.get("rethined.training", "")}, half=True)
         else:
             _, core, _ = read(weights)
     except ImportError as error:

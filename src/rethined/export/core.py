@@ -69,8 +69,8 @@ def parse_sizes(text: str, stride: int) -> list[Size]:
 def load_weights(path: Path | None) -> tuple[Rethined, dict[str, str]]:
     """A model in evaluation mode, and its file's metadata.
 
-    `path` is a safetensors file written by training, or an ONNX core written by `rethined export onnx` in fp32, whose
-    blocks come back fused; None is the core in the package. The sha256 beside an ONNX file must agree.
+    `path` is a safetensors file written by training, or an ONNX core written by `rethined export onnx` in fp32 or
+    fp16, whose blocks come back fused; None is the core in the package. The sha256 beside an ONNX file must agree.
 
     Raises:
         InputError: no such file.
@@ -105,16 +105,16 @@ def _from_onnx(path: Path | None) -> tuple[Rethined, dict[str, str]]:
     tensors = {
         tensor.name.removeprefix("model."): tensor
         for tensor in proto.graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT
+        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
     }
     found = state.keys() & tensors.keys()
     for key in found:
-        state[key] = torch.from_numpy(onnx.numpy_helper.to_array(tensors[key]).copy())
+        state[key] = torch.from_numpy(onnx.numpy_helper.to_array(tensors[key]).astype(np.float32))
     # The temperature scales all scores alike, so a core that returns queries and keys does without it.
     missing = state.keys() - found - ({"patch_match.temperature"} if model.config.search else set())
     if missing:
         raise WeightsError(
-            f"{name} has no {min(missing)}; give a core that rethined exported in fp32, or safetensors"
+            f"{name} has no {min(missing)}; give a core that rethined exported in fp32 or fp16, or safetensors"
         )
     try:
         model.load_state_dict(state)

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from rethined.config import ModelConfig
     from rethined.export.core import Arrays, Size
 
-TOLERANCES = {"fp32": 1e-4, "fp16": 2 / 255, "int8": 0.5}
-"""Largest difference to PyTorch that is written, of colours in [0, 1] and vectors of length 1.
+TOLERANCES = {"fp32": 1e-4, "fp16": 1e-4, "int8": 0.5}
+"""Largest difference to PyTorch that is written, of colours in [0, 1] and vectors of length 1 (`tolerance`).
 
-fp32: sums in another order. fp16: two grey levels. int8: only what is broken is refused; what it costs is measured by
-`rethined bench device`."""
+fp32: sums in another order. fp16: the same, since it is what weights are stored in (`Core`), and nothing is computed
+in. int8: only what is broken is refused; what it costs is measured by `rethined bench device`."""
+COMPUTED_IN_HALF = 2 / 255
+"""The same of formats that compute in fp16, too: two grey levels."""
 PHOTOGRAPHS = 16
 """Most photographs that int8 is calibrated with."""
 
@@ -50,6 +52,8 @@ class Format:
     """Whether one file can hold several sizes."""
     beside: str = ""
     """Suffix of the second file."""
+    computes_in_half: bool = False
+    """Whether fp16 is what it computes in, and not only what weights are stored in."""
 
 
 FORMATS = {
@@ -63,9 +67,13 @@ FORMATS = {
         any_size=True,
         beside=".bin",
     ),
-    "coreml": Format("Core ML", ".mlpackage", ("coremltools",), "coreml", ("fp16", "fp32"), several=True),
+    "coreml": Format(
+        "Core ML", ".mlpackage", ("coremltools",), "coreml", ("fp16", "fp32"), several=True, computes_in_half=True
+    ),
     "executorch": Format("ExecuTorch", ".pte", ("executorch",), "executorch"),
-    "litert": Format("LiteRT", ".tflite", ("litert_torch", "ai_edge_litert"), "litert"),
+    "litert": Format(
+        "LiteRT", ".tflite", ("litert_torch", "ai_edge_litert", "ai_edge_quantizer"), "litert", ("fp32", "fp16")
+    ),
     "ncnn": Format("ncnn", ".param", ("pnnx", "ncnn"), "ncnn", ("fp32", "fp16"), beside=".bin"),
 }
 
@@ -90,7 +98,7 @@ def export(
 
     Raises:
         InputError: something that this format cannot do, a missing package, or a file that cannot be written.
-        WeightsError: weights that cannot be used.
+        WeightsError: weights that cannot be used, or not be stored in half precision.
         BackendError: the runtime does not compute what PyTorch does; nothing is written.
     """
     form = _known(name)
@@ -127,10 +135,11 @@ def export(
         checked = sizes or onnx.CHECKED_SIZES
         difference = core.differences(model, module.load(made, 0 if name == "onnx" else 2), checked)
         told = ", ".join(f"{key} {value:.1e}" for key, value in difference.items())
-        if not max(difference.values()) <= TOLERANCES[precision]:
+        allowed = tolerance(name, precision)
+        if not max(difference.values()) <= allowed:
             raise BackendError(
-                f"the {form.title} core differs from PyTorch by {told}, more than the {TOLERANCES[precision]:.1e} "
-                f"allowed in {precision}; nothing is written"
+                f"the {form.title} core differs from PyTorch by {told}, more than the {allowed:.1e} allowed "
+                f"in {precision}; nothing is written"
             )
         sources = [made.with_suffix(path.suffix) for path in written]
         total = sum(size_of(source) for source in sources)
@@ -199,6 +208,11 @@ def _check(name: str, form: Format, size: str | None, precision: str, calibratio
         raise InputError("int8 is calibrated on photographs; give a folder of them with --calibration")
     if calibration is not None and precision != "int8":
         raise InputError(f"--calibration is for int8, and the precision is {precision}; leave it out")
+
+
+def tolerance(name: str, precision: str) -> float:
+    """Largest difference to PyTorch with which `FORMATS[name]` is written."""
+    return COMPUTED_IN_HALF if precision == "fp16" and FORMATS[name].computes_in_half else TOLERANCES[precision]
 
 
 def missing_packages(name: str) -> list[str]:

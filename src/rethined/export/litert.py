@@ -17,6 +17,7 @@ ALLOWED = frozenset(
         "CONCATENATION",
         "CONV_2D",
         "DEPTHWISE_CONV_2D",
+        "DEQUANTIZE",
         "DIV",
         "LOG",
         "MAXIMUM",
@@ -48,12 +49,31 @@ def convert(
     metadata: dict[str, str],
     calibration: Sequence[Arrays],
 ) -> None:
-    """Write the core for one size, in float32, to `path`."""
+    """Write the core for one size to `path`. fp16 is that of convolutions' weights in the file."""
     assert sizes
     with quiet():
         import litert_torch
 
         litert_torch.convert(Core(model).eval(), sample(model.config, sizes[0], 0)).export(str(path))
+        if precision == "fp16":
+            path.write_bytes(_in_half(path))
+
+
+def _in_half(path: Path) -> bytes:
+    """The file with weights in 16 bits, each with an operator to 32, which the interpreter runs once."""
+    from ai_edge_quantizer import qtyping
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+    from ai_edge_quantizer.quantizer import Quantizer
+
+    half = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
+    config = qtyping.OpQuantizationConfig(
+        weight_tensor_config=half, compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
+    )
+    quantizer = Quantizer(str(path))
+    quantizer.update_quantization_recipe(
+        ".*", qtyping.TFLOperationName.ALL_SUPPORTED, config, AlgorithmName.FLOAT_CASTING
+    )
+    return bytes(quantizer.quantize().quantized_model)
 
 
 def load(path: Path, threads: int) -> Run:

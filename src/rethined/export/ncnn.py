@@ -44,7 +44,7 @@ def convert(
     metadata: dict[str, str],
     calibration: Sequence[Arrays],
 ) -> None:
-    """Write `path` and the .bin beside it, for one size. fp16 is that of the weights in the file.
+    """Write `path` and the .bin beside it, for one size. fp16 is that of convolutions' weights in the file.
 
     Raises:
         BackendError: pnnx failed.

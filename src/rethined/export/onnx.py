@@ -1,18 +1,18 @@
-"""The core as ONNX (opset 18): any height and width or one, fp32, fp16 inside, or int8 convolutions."""
+"""The core as ONNX (opset 18): any height and width or one; weights in fp32 or fp16, or int8 convolutions."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
 
 from rethined.errors import BackendError
 from rethined.export.core import INPUTS, Arrays, Run, Size, differences, facts, outputs, sample
@@ -60,18 +60,6 @@ ALLOWED = frozenset(
 """The operators that a core may hold: TensorRT, QNN and the browser have each of them."""
 
 
-class Half(nn.Module):
-    """A core that computes in 16-bit floats; inputs and outputs stay float32."""
-
-    def __init__(self, model: Rethined) -> None:
-        super().__init__()
-        self.core = copy.deepcopy(Core(model)).half()  # fused blocks are new, but the rest is shared
-
-    def forward(self, image: Tensor, mask: Tensor, detail: Tensor | None = None) -> tuple[Tensor, ...]:
-        given = (image, mask) if detail is None else (image, mask, detail)
-        return tuple(value.float() for value in self.core(*(value.half() for value in given)))
-
-
 def export_core(model: Rethined, out: Path, metadata: dict[str, str]) -> dict[str, float]:
     """Write `model`'s core, for any size in fp32, to `out`, and its sha256 to `out`.sha256; returns the differences.
 
@@ -113,8 +101,10 @@ def load(path: Path, threads: int) -> Run:
     return session(path.read_bytes(), threads)
 
 
-def session(data: bytes, threads: int = 0, provider: str = "CPUExecutionProvider") -> Run:
-    """An ONNX core, run by ONNX Runtime; 0 threads are one per core.
+def session(
+    data: bytes, threads: int = 0, provider: str = "CPUExecutionProvider", settings: Mapping[str, Any] | None = None
+) -> Run:
+    """An ONNX core, run by ONNX Runtime; 0 threads are one per core. `settings` are the provider's.
 
     Raises:
         BackendError: `provider` does not start; the runtime would take the processor instead, and say nothing.
@@ -124,7 +114,7 @@ def session(data: bytes, threads: int = 0, provider: str = "CPUExecutionProvider
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    loaded = ort.InferenceSession(data, options, providers=[provider])
+    loaded = ort.InferenceSession(data, options, providers=[(provider, dict(settings or {}))])
     if loaded.get_providers()[0] != provider:
         raise BackendError(f"ONNX Runtime's {provider} does not start here; its libraries may be missing")
 
@@ -143,10 +133,11 @@ def operators(path: Path) -> set[str]:
 
 def to_onnx(model: Rethined, metadata: dict[str, str], size: Size | None = None, *, half: bool = False) -> bytes:
     """The core of `model` as an ONNX file: inputs `image`, `mask` and, if the model has it, `detail`; outputs as
-    `outputs` names them (`Core`). Any height and width, or `size` alone, with every shape a constant."""
+    `outputs` names them (`Core`). Any height and width, or `size` alone, with every shape a constant. With `half` the
+    weights are stored in 16 bits: the same function in a smaller file."""
     import onnx
 
-    core = (Half(model) if half else Core(model)).eval()
+    core = Core(model).eval()
     stride, side = model.config.stride, model.config.patch_size
     inputs = sample(model.config, size or Size(256, 256), 0)
     dimensions = None
@@ -182,20 +173,39 @@ def to_onnx(model: Rethined, metadata: dict[str, str], size: Size | None = None,
             proto.graph.output[0].type.tensor_type.shape.dim[2:], ("height", "width"), strict=True
         ):
             dimension.dim_param = f"{name}/{model.config.band}"
-    for initializer in proto.graph.initializer:  # of Half, so that names are the same in every file
-        initializer.name = initializer.name.removeprefix("core.")
     for node in proto.graph.node:
-        node.input[:] = [name.removeprefix("core.") for name in node.input]
         del node.metadata_props[:]  # the exporter's notes on where each node came from: half of the file
         node.doc_string = ""
     del proto.graph.value_info[:]
     del proto.graph.metadata_props[:]  # in an order that differs from process to process
     proto.producer_name, proto.producer_version = "rethined", ""
+    if half:
+        store_in_half(proto.graph)
     told = facts(model, metadata)
     for key in sorted(told):
         proto.metadata_props.add(key=key, value=told[key])
     onnx.checker.check_model(proto)
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def store_in_half(graph: Any) -> None:
+    """Convolutions' weights and biases in 16 bits, each with a Cast to 32, which runtimes do once, when they load."""
+    import onnx
+
+    single = {name: f"{name}.single" for node in graph.node if node.op_type == "Conv" for name in node.input[1:]}
+    for node in graph.node:
+        node.input[:] = [single.get(name, name) for name in node.input]
+    nodes = list(graph.node)
+    del graph.node[:]
+    for tensor in graph.initializer:
+        if tensor.name in single:
+            array = onnx.numpy_helper.to_array(tensor)
+            half = array.astype(np.float16)
+            assert (half == array).all(), tensor.name  # `Core` has rounded it
+            tensor.CopyFrom(onnx.numpy_helper.from_array(half, tensor.name))
+            cast = onnx.helper.make_node("Cast", [tensor.name], [single[tensor.name]], to=onnx.TensorProto.FLOAT)
+            graph.node.append(cast)
+    graph.node.extend(nodes)
 
 
 def quantise(path: Path, calibration: Sequence[Arrays]) -> None:

@@ -56,16 +56,18 @@ def convert(
     metadata: dict[str, str],
     calibration: Sequence[Arrays],
 ) -> None:
-    """Write `path` and the .bin beside it. fp16 is that of the weights; the device decides what it computes in."""
+    """Write `path` and the .bin beside it. fp16 is that of the weights; the device decides what it computes in.
+
+    OpenVINO's own compression would round other constants, too."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
         core = Path(folder) / "core.onnx"
-        onnx.convert(model, core, sizes, "fp32" if precision == "fp16" else precision, metadata, calibration)
+        onnx.convert(model, core, sizes, precision, metadata, calibration)
         converted = openvino.Core().read_model(core)
     for key, value in facts(model, metadata).items():
         converted.set_rt_info(value, key.split("."))
-    openvino.save_model(converted, path, compress_to_fp16=precision == "fp16")
+    openvino.save_model(converted, path, compress_to_fp16=False)
 
 
 def load(path: Path, threads: int) -> Run:

@@ -61,7 +61,7 @@ class RepConv(nn.Module):
         first = cast(nn.Conv2d, cast(nn.Sequential, self.convs[0])[0])
         conv = nn.Conv2d(
             first.in_channels, first.out_channels, self.kernel, self.stride, self.padding, groups=self.groups
-        )
+        ).to(first.weight.device)
         weight = torch.zeros_like(conv.weight)
         bias = torch.zeros_like(cast(Tensor, conv.bias))
         for branch in self.convs:
@@ -72,7 +72,7 @@ class RepConv(nn.Module):
         if self.skip is not None:
             # The identity is a 1x1 kernel of ones on the diagonal, zero-padded to the kernel's size (3.5).
             per_group = first.in_channels // self.groups
-            identity = torch.zeros(first.in_channels, per_group, 1, 1)
+            identity = torch.zeros(first.in_channels, per_group, 1, 1, device=first.weight.device)
             index = torch.arange(first.in_channels)
             identity[index, index % per_group] = 1.0
             w, b = _fold(identity, self.skip)

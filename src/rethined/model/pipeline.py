@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rethined.config import ModelConfig
+from rethined.errors import WeightsError
 from rethined.model.blocks import fused
 from rethined.model.coarse import CoarseNetwork, hole_cells
 from rethined.model.patch_match import NeuralPatchMatch, corrupted_patches
@@ -66,12 +69,37 @@ class Rethined(nn.Module):
         return copy
 
 
+def halved(weight: Tensor) -> Tensor:
+    """`weight` rounded to what half precision holds, in its own type; below 2^-14, where converters differ, to 0.
+
+    Raises:
+        WeightsError: numbers that half precision has not.
+    """
+    kinds = torch.finfo(torch.float16)
+    rounded = weight.half().to(weight.dtype)
+    if not torch.isfinite(rounded).all():
+        raise WeightsError(
+            f"a weight is {weight.abs().max():.3g} once blocks are fused, and in half precision the largest is "
+            f"{kinds.max:.0f}; train with another seed or a lower rate, or give other weights"
+        )
+    return torch.where(rounded.abs() < kinds.smallest_normal, 0, rounded)
+
+
 class Core(nn.Module):
-    """What every runtime runs, fused. B = 1; inputs are the low-resolution image, its mask, and its detail."""
+    """What every runtime runs, fused. B = 1; inputs are the low-resolution image, its mask, and its detail.
+
+    Weights are numbers of half precision, so that a file which stores them in 16 bits is the same function; all
+    arithmetic is in single precision, since the search would take other sources after less.
+
+    Raises:
+        WeightsError: as of `halved`.
+    """
 
     def __init__(self, model: Rethined) -> None:
         super().__init__()
-        self.model = model.fused_copy()
+        self.model = copy.deepcopy(model.fused_copy())  # fused blocks are new, but the rest is shared
+        for parameter in self.model.parameters():
+            parameter.data = halved(parameter.data)
 
     def forward(self, image: Tensor, mask: Tensor, detail: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(1, 3, H, W) in [0, 1], 0 in the hole; (1, 1, H, W), 1 = hole; (1, 6, H / P, W / P) from `fine_detail`
