@@ -102,7 +102,7 @@ def run_trained(
             trainer = trained(_changed(recipe, changes), seen, Path(folder) / str(number))
             model = trainer.ema
             cost: dict[str, Any] = {"parameters": sum(p.numel() for p in model.fused_copy().parameters())}
-            cost["macs"] = count_macs(model) if trainer.config.model.top_k else None
+            cost["macs"] = count_macs(model)
             rows.append(_row(name, trainer, photos, progress) | cost)
             finished(name, model)
     budget = {"steps": steps, "batch_size": batch_size, "crop": crop}

@@ -228,7 +228,8 @@ class NeuralPatchMatch(nn.Module):
         return Attention(torch.where(here, source, own), torch.where(here, weight, one))
 
     def attend_rows(self, query: Tensor, key: Tensor, corrupted: Tensor) -> Attention:
-        """What `attend` computes, from corrupted rows and known columns only: the exported form. B = 1, k >= 1."""
+        """What `attend` computes, from corrupted rows and known columns only: the exported form. B = 1; where
+        `top_k` is 0, k is the number of known columns."""
         none = ~(~corrupted).any(1, keepdim=True)
         rows = torch.nonzero(corrupted[0])[:, 0]
         columns = torch.nonzero((~corrupted | none)[0])[:, 0]
@@ -237,7 +238,7 @@ class NeuralPatchMatch(nn.Module):
             best = scores.argmax(-1, keepdim=True)
             weight = torch.ones_like(best, dtype=query.dtype)
         else:
-            value, best = scores.topk(self.config.top_k, -1)
+            value, best = scores.topk(self.config.top_k or len(columns), -1)
             weight = value.softmax(-1)
         weight = weight * (~none).to(weight.dtype)
         own = torch.arange(corrupted.shape[1])[:, None].expand(-1, best.shape[1])
