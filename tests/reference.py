@@ -55,7 +55,7 @@ def mixture(image: Array, weights: Array, bad: NDArray[np.bool_], side: int, ove
     """Eq. 2 / 4: every corrupted patch of `image` (H, W, 3) as the weighted sum of what it copies.
 
     `weights` (N, N) is Eq. 1; `bad` (rows, columns). With overlap, each corrupted patch also copies what surrounds
-    its sources, through a squared-sine window twice its side; what would come from corrupted patches is left out.
+    its sources, through a triangular window twice its side; what would come from corrupted patches is left out.
     """
     rows, columns = bad.shape
     total = np.zeros_like(image)
@@ -79,7 +79,7 @@ def mixture(image: Array, weights: Array, bad: NDArray[np.bool_], side: int, ove
                     w = weights[i, j]
                     if overlap:
                         for t in (u, v):
-                            w *= np.sin(np.pi * (t + margin + 0.5) / (2 * side)) ** 2
+                            w *= 1 - abs((t + margin + 0.5) / side - 1)
                     total[y, x] += w * image[sy, sx]
                     norm[y, x] += w
     result = image.copy()

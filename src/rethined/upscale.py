@@ -38,13 +38,13 @@ class Heard(NamedTuple):
 def ramps(side: int, overlap: bool) -> NDArray[np.float32]:
     """(3, side): along one axis, how much a pixel hears its neighbour before, its own patch, and the one after.
 
-    A squared-sine window twice the patch's side (`rethined.model.patch_match.window`); flat without overlap.
+    A triangular window twice the patch's side (`rethined.model.patch_match.window`); flat without overlap.
     """
     result = np.zeros((3, side), np.float32)
     if not overlap:
         result[1] = 1
         return result
-    ramp = np.sin(np.pi * (np.arange(2 * side) + 0.5) / (2 * side)) ** 2
+    ramp = 1 - np.abs((np.arange(2 * side) + 0.5) / side - 1)
     half = side // 2
     first = side - half  # where the neighbour after begins to be heard
     result[1] = ramp[half : half + side]

@@ -617,12 +617,12 @@ inline Floats correction(const Floats& low, const std::vector<Place>& begin, con
 }
 
 // Hole pixels of `target`, each heard from its own cell of `side` pixels and the nearest neighbours in both directions,
-// through squared-sine windows twice as wide, each continuing what it copies; plus `lacking`, enlarged.
+// through triangular windows twice as wide, each continuing what it copies; plus `lacking`, enlarged.
 inline void copy(Bytes& target, const std::uint8_t* image, const std::uint8_t* hole, int height, int width,
                  const std::vector<Place>& begin, const Level& level, const Floats& lacking, int side) {
     const int h = level.h, w = level.w, half = side / 2;
     Floats ramp(2 * side);
-    for (int i = 0; i < 2 * side; i++) ramp[i] = float(std::pow(std::sin(3.14159265358979323846 * (i + 0.5) / (2 * side)), 2));
+    for (int i = 0; i < 2 * side; i++) ramp[i] = float(1 - std::abs((i + 0.5) / side - 1));
     for (int y = 0; y < height; y++) {
         const int cy = y / side, v = y % side, vertical = v < half ? -1 : 1;
         const float above = (y + 0.5f) / side - 0.5f, fy = above - std::floor(above);

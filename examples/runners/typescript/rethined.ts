@@ -577,13 +577,13 @@ function correction(
 
 /**
  * Hole pixels of `target`, each heard from its own cell of `side` pixels and the nearest neighbours in both
- * directions, through squared-sine windows twice as wide, each continuing what it copies; plus `lacking`, enlarged.
+ * directions, through triangular windows twice as wide, each continuing what it copies; plus `lacking`, enlarged.
  */
 function copy(
   target: Uint8ClampedArray, image: Picture, hole: Uint8Array, depth: number,
   begin: Int32Array | null, { h, w, known }: Level, lacking: Float32Array, side: number,
 ): void {
-  const ramp = Float32Array.from({ length: 2 * side }, (_, i) => Math.sin((Math.PI * (i + 0.5)) / (2 * side)) ** 2);
+  const ramp = Float32Array.from({ length: 2 * side }, (_, i) => 1 - Math.abs((i + 0.5) / side - 1));
   const half = side / 2, total = new Float64Array(3);
   for (let y = 0; y < image.height; y++) {
     const cy = Math.floor(y / side), v = y - cy * side, vertical = v < half ? -1 : 1;

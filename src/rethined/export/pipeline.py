@@ -935,8 +935,8 @@ def holes_filled(
     padded = g.op("Pad", where, g.dims(0, 0, 0, chunks * CHUNK - count))
     flat = g.reshape(image, -1, 3)
     half, per_pixel = side // 2, 1.0 / g.cast(side, FLOAT)
-    ramp = g.op("Sin", (g.cast(g.arange(side) + half, FLOAT) + 0.5) * float(np.pi / 2) * per_pixel)
-    ramp = ramp * ramp  # how much a cell's own copy counts; the rest is its neighbour's
+    # How much a cell's own copy counts, a triangle over twice its side; the rest is its neighbour's.
+    ramp = 1.0 - g.op("Abs", (g.cast(g.arange(side) + half, FLOAT) + 0.5) * per_pixel - 1.0)
 
     def axis(at: Value, cells: Value) -> tuple[Value, Value, Value, Value, tuple[Value, ...]]:
         """Along one axis: the cell (B,), the pixel in it, whether that is in the second half, how much own and

@@ -49,13 +49,12 @@ class Attention(NamedTuple):
 def window(side: int, overlap: bool) -> Tensor:
     """The weights (E, side, side) with which a pixel hears its own patch and its neighbours.
 
-    Every patch is copied through a squared-sine window twice its side, so a pixel lies in four windows, and E = 9
+    Every patch is copied through a triangular window twice its side, so a pixel lies in four windows, and E = 9
     neighbours in reading order. Without overlap E = 1 and the window is flat (hard tiles).
     """
     if not overlap:
         return torch.ones(1, side, side)
-    position = (torch.arange(2 * side) + 0.5) / (2 * side)
-    ramp = torch.sin(math.pi * position) ** 2  # over [-side / 2, 3 side / 2) of the patch
+    ramp = 1 - ((torch.arange(2 * side) + 0.5) / side - 1).abs()  # over [-side / 2, 3 side / 2) of the patch
     half = side // 2
     own = ramp[half : half + side]
     # A neighbour to the left reaches our left half with the tail of its window, and so on.
