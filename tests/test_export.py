@@ -367,6 +367,7 @@ def test_a_hub_folder_loads_again(weights: Path, tmp_path: Path, monkeypatch: py
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: apache-2.0\n")
     assert all(f"`{name}`" in card for name in names - {"README.md", "model.onnx.sha256"})
+    assert len({path.stat().st_mode for path in folder.iterdir() if path.is_file()}) == 1  # one may read what all may
     loaded = hub.HubModel.from_pretrained(folder)
     want = core.load_weights(weights)[0].state_dict()
     assert all(torch.equal(value, want[name]) for name, value in loaded.state_dict().items())

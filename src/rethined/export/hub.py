@@ -93,12 +93,12 @@ def publish(weights: Path | None, out: Path) -> Iterator[str]:
     files = {
         "model.safetensors": "the weights as they were trained, averaged: to train on, in PyTorch",
         "config.json": "the architecture",
-        "model.onnx": "the core for any size, fp32, with its sha256 beside it",
+        "model.onnx": "the core for any size, weights in 16 bits, with its sha256 beside it",
     }
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
         folder = Path(name) / "hub"
         hub.save_pretrained(folder)
-        formats.export("onnx", weights, folder / "model.onnx")
+        formats.export("onnx", weights, folder / "model.onnx", precision="fp16")
         if importlib.util.find_spec("coremltools") and model.config.search:
             formats.export("coreml", weights, folder / "RETHINED.mlpackage", size=ASPECTS)
             files["RETHINED.mlpackage"] = "the core for Core ML, fp16, in the sizes of the usual aspect ratios"
@@ -107,6 +107,8 @@ def publish(weights: Path | None, out: Path) -> Iterator[str]:
         table = "\n".join(f"| `{file}` | {what} |" for file, what in files.items())
         parameters = sum(parameter.numel() for parameter in model.fused_copy().parameters())
         (folder / "README.md").write_text(CARD.format(files=table, parameters=parameters, licence=LICENCE))
+        # safetensors writes for the owner alone; what is published is read by others.
+        (folder / "model.safetensors").chmod((folder / "README.md").stat().st_mode)
         shutil.move(folder, out)
     for path in sorted(out.iterdir()):
         yield f"{path}: {formats.size_of(path) / 1e6:.1f} MB"
