@@ -235,6 +235,18 @@ def test_weights_come_out_of_a_core_again(
             assert torch.equal(weight, trained[name]), name
 
 
+def test_biases_of_zero_come_out_again(weights: Path, tmp_path: Path) -> None:
+    """The exporter leaves them out."""
+    model, metadata = core.load_weights(weights)
+    torch.nn.init.zeros_(model.coarse.head.bias)
+    (tmp_path / "core.onnx").write_bytes(to_onnx(model, metadata))
+    again, _ = core.load_weights(tmp_path / "core.onnx")
+    for (name, weight), (_, other) in zip(
+        Core(model).named_parameters(), Core(again).named_parameters(), strict=True
+    ):
+        assert torch.equal(weight, other) or name.endswith("temperature"), name
+
+
 def test_without_weights_it_is_the_package_s_own() -> None:
     model, metadata = core.load_weights(None)
     assert metadata["rethined.config"] == model.config.to_json()

@@ -110,8 +110,14 @@ def _from_onnx(path: Path | None) -> tuple[Rethined, dict[str, str]]:
     found = state.keys() & tensors.keys()
     for key in found:
         state[key] = torch.from_numpy(onnx.numpy_helper.to_array(tensors[key]).astype(np.float32))
+    # The exporter leaves out biases that are all 0.
+    idle = {
+        key for key in state.keys() - found if key.endswith(".bias") and f"{key.removesuffix('bias')}weight" in found
+    }
+    for key in idle:
+        state[key] = torch.zeros_like(state[key])
     # The temperature scales all scores alike, so a core that returns queries and keys does without it.
-    missing = state.keys() - found - ({"patch_match.temperature"} if model.config.search else set())
+    missing = state.keys() - found - idle - ({"patch_match.temperature"} if model.config.search else set())
     if missing:
         raise WeightsError(
             f"{name} has no {min(missing)}; give a core that rethined exported in fp32 or fp16, or safetensors"
