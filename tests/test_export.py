@@ -333,9 +333,11 @@ def test_a_missing_package_names_the_extra(weights: Path, tmp_path: Path, monkey
 
 
 def test_weights_of_another_kind_are_refused(weights: Path, tmp_path: Path) -> None:
-    attending = write_weights(tmp_path / "paper.safetensors", dataclasses.replace(PAPER, widths=(8, 8, 16, 16)))
-    with pytest.raises(InputError, match="onnx in fp32"):
-        formats.export("openvino", attending, tmp_path / "core.xml")
+    mixing = dataclasses.replace(PAPER, widths=(8, 8, 16, 16))
+    for config, sentence in ((mixing, "softmax over all"), (dataclasses.replace(mixing, top_k=4), "onnx in fp32")):
+        attending = write_weights(tmp_path / "paper.safetensors", config)
+        with pytest.raises(InputError, match=sentence):
+            formats.export("openvino", attending, tmp_path / "core.xml")
     newer = tmp_path / "newer.safetensors"
     state = core.load_weights(weights)[0].state_dict()
     save_file(state, newer, {"rethined.config": SMALL.to_json().replace('"version": 3', '"version": 9')})
