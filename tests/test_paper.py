@@ -22,6 +22,7 @@ from rethined.backends import OnnxBackend
 from rethined.bench import ablation, blocks, latency, paper, paper_tables, plots, report
 from rethined.bench.cases import read_cases
 from rethined.bench.cli import register
+from rethined.config import DEFAULT
 from rethined.errors import InputError
 from rethined.model import Rethined
 from rethined.train.config import CPU_RECIPE
@@ -555,3 +556,8 @@ def test_every_choice_is_another_recipe() -> None:
     for name, changes in ablation.TRAINED.items():
         recipe = ablation._changed(CPU_RECIPE, changes)
         assert (recipe == CPU_RECIPE) == (name == ablation.BASE), name
+
+
+def test_what_needs_no_training_changes_the_architecture_alone() -> None:
+    for name, changes in ablation.UNTRAINED.items():
+        assert (dataclasses.replace(DEFAULT, **changes) == DEFAULT) == (name == ablation.BASE), name

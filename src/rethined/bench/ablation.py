@@ -62,7 +62,6 @@ TIMED_RUNS = 100
 """Calls of each core; one takes milliseconds."""
 UNTRAINED: dict[str, dict[str, Any]] = {
     BASE: {},
-    "the same from another seed: what differs no more than this is chance": {"seed": 1},
     "sources by attention over all pairs of patches": {"search": False},
     "attention over all pairs, hard tiles": {"search": False, "overlap": False},
     "attention over all pairs, the best 4 mixed": {"search": False, "top_k": 4},
