@@ -338,6 +338,8 @@ def test_weights_of_another_kind_are_refused(weights: Path, tmp_path: Path) -> N
         attending = write_weights(tmp_path / "paper.safetensors", config)
         with pytest.raises(InputError, match=sentence):
             formats.export("openvino", attending, tmp_path / "core.xml")
+    with pytest.raises(InputError, match="softmax over all"):  # by the pipeline and eval, too
+        to_onnx(Rethined(mixing), {})
     newer = tmp_path / "newer.safetensors"
     state = core.load_weights(weights)[0].state_dict()
     save_file(state, newer, {"rethined.config": SMALL.to_json().replace('"version": 3', '"version": 9')})

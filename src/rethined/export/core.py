@@ -129,6 +129,16 @@ def _from_onnx(path: Path | None) -> tuple[Rethined, dict[str, str]]:
     return model.eval(), metadata
 
 
+def check_exportable(config: ModelConfig) -> None:
+    """How many patches a softmax over all mixes depends on the mask, which no format can say.
+
+    Raises:
+        InputError: `config` has such a softmax.
+    """
+    if not config.top_k:
+        raise InputError("a softmax over all patches (top_k 0) has no exported form; train with top_k 1 or more")
+
+
 def facts(model: Rethined, metadata: dict[str, str]) -> dict[str, str]:
     """What a file says about itself: configuration, licence, cost, and how to feed it; and the training's own."""
     side = model.config.patch_size

@@ -119,8 +119,7 @@ def export(
     sizes = core.parse_sizes(size, config.stride) if size else None
     if sizes is None and not form.any_size:
         sizes = [core.Size(512, 512)]
-    if not config.top_k:
-        raise InputError("a softmax over all patches (top_k 0) has no exported form; train with top_k 1 or more")
+    core.check_exportable(config)
     if not config.search and (name, size, precision) != ("onnx", None, "fp32"):
         raise InputError("a core that attends by itself (search off) exports to onnx in fp32 for any size only")
     pictures = calibration_inputs(calibration, config, (sizes or [core.Size(512, 512)])[0]) if calibration else []

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from rethined.errors import BackendError
-from rethined.export.core import INPUTS, Arrays, Run, Size, differences, facts, outputs, sample
+from rethined.export.core import INPUTS, Arrays, Run, Size, check_exportable, differences, facts, outputs, sample
 from rethined.image import write_atomic
 from rethined.model import Rethined
 from rethined.model.pipeline import Core
@@ -134,9 +134,14 @@ def operators(path: Path) -> set[str]:
 def to_onnx(model: Rethined, metadata: dict[str, str], size: Size | None = None, *, half: bool = False) -> bytes:
     """The core of `model` as an ONNX file: inputs `image`, `mask` and, if the model has it, `detail`; outputs as
     `outputs` names them (`Core`). Any height and width, or `size` alone, with every shape a constant. With `half` the
-    weights are stored in 16 bits: the same function in a smaller file."""
+    weights are stored in 16 bits: the same function in a smaller file.
+
+    Raises:
+        InputError: a model that has no exported form.
+    """
     import onnx
 
+    check_exportable(model.config)
     core = Core(model).eval()
     stride, side = model.config.stride, model.config.patch_size
     inputs = sample(model.config, size or Size(256, 256), 0)
