@@ -95,6 +95,8 @@ def test_resumed_is_bit_exactly_uninterrupted(photos: Path, tmp_path: Path) -> N
     averaged = load_file(tmp_path / "parts" / "best.safetensors")
     for key, value in resumed.ema.state_dict().items():
         assert torch.equal(averaged[key], value)
+    files = [path for path in (tmp_path / "parts").iterdir() if path.is_file()]
+    assert len({path.stat().st_mode for path in files}) == 1, files  # who may read the log may read the weights
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(photos: Path, tmp_path: Path) -> None:

@@ -256,6 +256,8 @@ class Trainer:
             return
         temporary = self.out / f"{name}.tmp"
         save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, meta)
+        # safetensors writes for the owner alone; who may read the run's folder may read its weights.
+        temporary.chmod(self.out.stat().st_mode & 0o666)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         if name == CHECKPOINT and (self.out / name).exists():
