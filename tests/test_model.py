@@ -16,7 +16,7 @@ from rethined.errors import WeightsError
 from rethined.masks import free_form
 from rethined.model import Rethined
 from rethined.model.blocks import RepConv, fused
-from rethined.model.coarse import calmed, known_means, pull_push
+from rethined.model.coarse import calmed, pull_push
 from rethined.model.patch_match import (
     Attention,
     contributions,
@@ -86,7 +86,7 @@ def test_the_deployed_core_returns_what_the_search_asks() -> None:
     image, mask, detail = torch.rand(1, 3, 64, 96), hole(64, 96), torch.rand(1, 6, 8, 12)
     with torch.no_grad():
         low, query, key = Core(model)(image * (1 - mask), mask, detail)
-        coarse, features = model.coarse(image * (1 - mask), mask)
+        coarse, features, _ = model.coarse(image * (1 - mask), mask)
         want = model.patch_match.embed(coarse, features, detail, F.max_pool2d(mask, 8))
     torch.testing.assert_close(low, coarse, rtol=1e-4, atol=1e-5)
     for got, wanted in zip((query, key), want, strict=True):
@@ -266,8 +266,8 @@ def test_an_untrained_network_is_the_pull_push_fill(band: int) -> None:
     model = Rethined(dataclasses.replace(SMALL, search=False, band=band)).eval()
     image, mask = torch.rand(1, 3, 64, 64), hole(64, 64)
     with torch.no_grad():
-        coarse, _ = model.coarse(image * (1 - mask), mask)
-    means, weight = known_means(image * (1 - mask), mask, band)
+        coarse = model.coarse(image * (1 - mask), mask).image
+        means, weight, _ = model.coarse.known(image * (1 - mask), mask)
     torch.testing.assert_close(coarse, pull_push(means, weight, 5 if band == 1 else 3))
     whole = (F.max_pool2d(mask, band) == 0).expand_as(coarse)
     torch.testing.assert_close(coarse[whole], F.avg_pool2d(image, band)[whole])
@@ -358,8 +358,8 @@ def test_half_precision_is_finite_and_close() -> None:
     model = lively(Rethined(SMALL))
     image, mask = torch.rand(1, 3, 64, 64), hole(64, 64, 1, (0.3, 0.5))
     with torch.no_grad():
-        coarse, _ = model.coarse(image, mask)
-        half, _ = model.half().coarse(image.half(), mask.half())
+        coarse = model.coarse(image, mask).image
+        half = model.half().coarse(image.half(), mask.half()).image
     assert torch.isfinite(half).all()
     assert (half.float() - coarse).abs().max() < 0.02
 

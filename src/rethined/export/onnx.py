@@ -24,8 +24,8 @@ CHECKED_SIZES = (Size(256, 256), Size(512, 512), Size(416, 640), Size(64, 32))
 """What a core of any size is compared with PyTorch at."""
 TOLERANCE = 1e-4
 """Largest difference to PyTorch, of values in [0, 1]: float32 sums in another order, far below one grey level."""
-SENSITIVE = ("head", "patch_match")
-"""Layers that int8 leaves as they are: the colours that are drawn, and the vectors that are matched."""
+SENSITIVE = ("head", "patch_match", "means")
+"""Layers that int8 leaves as they are: the colours that are drawn, the vectors that are matched, and plain means."""
 
 
 ALLOWED = frozenset(

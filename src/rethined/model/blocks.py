@@ -106,9 +106,9 @@ class RepBlock(nn.Sequential):
 
 
 def fused(module: nn.Module) -> nn.Module:
-    """A copy of `module` in evaluation mode with every `RepConv` replaced by its plain convolution."""
-    if isinstance(module, RepConv):
-        return module.fused().eval()
+    """A copy of `module` in evaluation mode with every `RepConv`, or what else has `fused()`, replaced by its plain convolutions."""
+    if hasattr(module, "fused"):
+        return cast(nn.Module, module.fused()).eval()
     result = copy.copy(module)
     result._modules = {name: None if child is None else fused(child) for name, child in module._modules.items()}
     result.training = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +35,8 @@ def pull_push(image: Tensor, weight: Tensor, levels: int) -> Tensor:
     total = F.adaptive_avg_pool2d(weight, 1)
     filled = F.adaptive_avg_pool2d(image * weight, 1) / total.clamp(min=1e-3)
     for side in (31, 15, 7, 3):
-        near = F.avg_pool2d(weight, side, 1, side // 2)
-        mean = F.avg_pool2d(image * weight, side, 1, side // 2) / near.clamp(min=1e-3)
+        near = box_mean(weight, side)
+        mean = box_mean(image * weight, side) / near.clamp(min=1e-3)
         # Weights are quarters, so a box holds 0.5 cells or less (0) or 0.75 or more (1): a comparison that no
         # rounding changes, of operators that every runtime has.
         some = (near * (16 * side**2) - 9.5).clamp(0, 1)
@@ -48,23 +48,41 @@ def pull_push(image: Tensor, weight: Tensor, levels: int) -> Tensor:
     return filled
 
 
-def known_means(image: Tensor, mask: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Means of what is known in every `side` x `side` cell of `image`, and how far each counts as known.
+def box_mean(x: Tensor, side: int) -> Tensor:
+    """Means of `side` x `side` around every cell of (B, C, h, w), zeros beyond the border; columns first, then rows."""
+    return F.avg_pool2d(F.avg_pool2d(x, (side, 1), 1, (side // 2, 0)), (1, side), 1, (0, side // 2))
 
-    `image` (B, 3, H, W), 0 in the hole; `mask` (B, 1, H, W), 1 = hole. A cell known by a quarter counts fully.
+
+class CellMeans(nn.Module):
+    """Means of cells of `side` x `side` pixels: (B, channels, H, W) -> (B, channels, H / side, W / side).
+
+    Fused it is a convolution: of few channels, ONNX Runtime averages at half that speed.
     """
-    if side == 1:
-        return image, 1 - mask
-    known = 1 - F.avg_pool2d(mask, side)
-    return F.avg_pool2d(image, side) / known.clamp(min=1e-3), (known * 4).clamp(max=1)
+
+    kernel: Tensor
+
+    def __init__(self, channels: int, side: int, *, convolves: bool = False) -> None:
+        super().__init__()
+        self.channels, self.side, self.convolves = channels, side, convolves
+        kernel = (torch.eye(channels) / side**2)[:, :, None, None].repeat(1, 1, side, side)
+        self.register_buffer("kernel", kernel, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.kernel, stride=self.side) if self.convolves else F.avg_pool2d(x, self.side)
+
+    def fused(self) -> CellMeans:
+        return CellMeans(self.channels, self.side, convolves=self.side > 1).to(self.kernel.device)
 
 
-def hole_cells(mask: Tensor, side: int) -> Tensor:
-    """1 for cells of `side` x `side` pixels of `mask` (B, 1, H, W), all 0 or 1, of which any is 1; else 0.
+class Coarse(NamedTuple):
+    """What `CoarseNetwork` returns."""
 
-    From the means that `known_means` has, so that runtimes look at every pixel once.
-    """
-    return mask if side == 1 else (F.avg_pool2d(mask, side) * side**2).clamp(max=1)
+    image: Tensor
+    """(B, 3, H / band, W / band), in which cells without a hole are their true means."""
+    features: list[Tensor]
+    """The decoder's, by stride 4, 8, 16, ..."""
+    hole: Tensor
+    """(B, 1, H / band, W / band): 1 for cells of which any pixel is hole, else 0."""
 
 
 class CoarseNetwork(nn.Module):
@@ -83,6 +101,7 @@ class CoarseNetwork(nn.Module):
         def stage(width: int, depth: int) -> nn.Sequential:
             return nn.Sequential(*(RepBlock(width, width, branches=branches) for _ in range(depth)))
 
+        self.image_means, self.mask_means = CellMeans(3, config.band), CellMeans(1, config.band)
         self.stem = RepConv(4, widths[0], STEM, stride=STEM, branches=branches)
         self.encoder = nn.ModuleList(stage(w, d) for w, d in zip(widths, depths, strict=True))
         self.down = nn.ModuleList(RepBlock(a, b, stride=2, branches=branches) for a, b in pairwise(widths))
@@ -92,15 +111,20 @@ class CoarseNetwork(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(cast(Tensor, self.head.bias))
 
-    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """`image` (B, 3, H, W) in [0, 1], 0 in the hole; `mask` (B, 1, H, W), 1 = hole.
+    def known(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of every cell the mean of what is known, how far that counts (a cell known by a quarter counts fully), and
+        1 if any of its pixels is hole, else 0; arguments as in `forward`."""
+        share = self.mask_means(mask)
+        known = 1 - share
+        # Shares are counts of pixels, without rounding.
+        hole = (share * self.band**2).clamp(max=1)
+        return self.image_means(image) / known.clamp(min=1e-3), (known * 4).clamp(max=1), hole
 
-        Returns the coarse image (B, 3, H / band, W / band), in which cells without a hole are their true means, and
-        the decoder's features by stride 4, 8, 16, ... H and W are multiples of `ModelConfig.stride`.
-        """
-        means, weight = known_means(image, mask, self.band)
-        base = pull_push(means, weight, self.levels)
-        fill, hole = base, hole_cells(mask, self.band)
+    def forward(self, image: Tensor, mask: Tensor) -> Coarse:
+        """`image` (B, 3, H, W) in [0, 1], 0 in the hole; `mask` (B, 1, H, W), 1 = hole; H and W multiples of
+        `ModelConfig.stride`."""
+        means, weight, hole = self.known(image, mask)
+        fill = base = pull_push(means, weight, self.levels)
         if self.band > 1:
             fill = F.interpolate(base, scale_factor=float(self.band), mode="nearest")
         x = self.stem(torch.cat([image + fill * mask, mask], 1))
@@ -115,8 +139,8 @@ class CoarseNetwork(nn.Module):
             features.insert(0, x)
         residual = self.head(x)
         if self.band < STEM:
-            return base + F.pixel_shuffle(residual, STEM // self.band) * hole, features
-        return base + calmed(residual, hole) * hole, features
+            return Coarse(base + F.pixel_shuffle(residual, STEM // self.band) * hole, features, hole)
+        return Coarse(base + calmed(residual, hole) * hole, features, hole)
 
 
 def calmed(residual: Tensor, hole: Tensor) -> Tensor:

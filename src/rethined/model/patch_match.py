@@ -167,14 +167,12 @@ class NeuralPatchMatch(nn.Module):
         both = self.pixels(coarse - 0.5)
         if self.context is not None:
             both = both + self.context(features[self.level])
-        query, key = both.chunk(2, 1)
         known = 1 - hole
         if self.detail is not None:
             assert detail is not None, "a model with `detail` needs it"
             # Logarithms: twice the detail is one step, in the dark as in the light.
-            fine = self.detail(torch.log(detail + 0.01) + 3)
-            fine_query, fine_key = fine.chunk(2, 1)
-            query, key = query + fine_query * known, key + fine_key * known
+            both = both + self.detail(torch.log(detail + 0.01) + 3) * known
+        query, key = both.chunk(2, 1)
         if self.config.diffusion:
             query = query + diffuse(key, known)
         # Unit length: scores are cosines, bounded, so fp16 cannot overflow and the temperature is one number.
@@ -282,7 +280,7 @@ class NeuralPatchMatch(nn.Module):
 
 def unit(vectors: Tensor) -> Tensor:
     """`vectors` (B, C, h, w) scaled to length 1 over their channels, by arithmetic that every runtime has."""
-    return vectors / (vectors.square().sum(1, keepdim=True) + 1e-6).sqrt()
+    return vectors / ((vectors * vectors).sum(1, keepdim=True) + 1e-6).sqrt()
 
 
 def diffuse(vectors: Tensor, known: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rethined.config import ModelConfig
 from rethined.errors import WeightsError
 from rethined.model.blocks import fused
-from rethined.model.coarse import CoarseNetwork, hole_cells
+from rethined.model.coarse import CoarseNetwork
 from rethined.model.patch_match import NeuralPatchMatch, corrupted_patches
 from rethined.model.upscale import upscale
 
@@ -57,7 +57,7 @@ class Rethined(nn.Module):
     def forward(self, image: Tensor, mask: Tensor, scale: int = 1) -> Tensor:
         """Fill `image` (B, 3, s H, s W) in [0, 1] where `mask` (B, 1, s H, s W) is 1; H, W multiples of stride."""
         image_lr, mask_lr = downsample(image, mask, scale)  # 3.1
-        coarse, features = self.coarse(image_lr, mask_lr)  # 3.2
+        coarse, features, _ = self.coarse(image_lr, mask_lr)  # 3.2
         detail = fine_detail(image, mask, scale, self.config.patch_size) if self.config.detail else None
         low, attention = self.patch_match(coarse, features, mask_lr, detail)  # 3.3
         return upscale(self.config, image, mask, mask_lr, low, attention)  # 3.4
@@ -106,11 +106,10 @@ class Core(nn.Module):
         -> low (1, 3, H / band, W / band) and, with `search`, query and key (1, d_k, H / P, W / P) of unit length;
         without it, source (N, k) and weight (N, k)."""
         match = self.model.patch_match
-        coarse, features = self.model.coarse(image, mask)
+        coarse, features, hole = self.model.coarse(image, mask)
         if match.config.search:  # a number a patch, not a bool: not every runtime has those
-            band = match.config.band
-            hole = F.max_pool2d(hole_cells(mask, band), match.config.patch_size // band)
-            return coarse, *match.embed(coarse, features, detail, hole)
+            corrupted = F.max_pool2d(hole, match.config.patch_size // match.config.band)
+            return coarse, *match.embed(coarse, features, detail, corrupted)
         corrupted = corrupted_patches(mask, match.config.patch_size)
         attention = match.attend_rows(*match.scores(coarse, features, detail, corrupted), corrupted)
         low = match.low(coarse, mask, attention)

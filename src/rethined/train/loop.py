@@ -98,7 +98,7 @@ class Trainer:
         true = F.avg_pool2d(image, scale)
         detail = fine_detail(image, torch.zeros_like(image[:, :1]), scale, model.patch_size) if model.detail else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.half):
-            coarse, features = self.coarse(true * (1 - mask), mask)
+            coarse, features, _ = self.coarse(true * (1 - mask), mask)
         coarse, features = coarse.float(), [level.float() for level in features]
         corrupted = corrupted_patches(mask, model.patch_size)
         # What is matched is data for the matching: its gradient trains queries and keys, not the picture.
@@ -212,7 +212,7 @@ class Trainer:
             mask = torch.from_numpy(hole)[None, None].to(image)
             totals["full"].append(float((self.alex.maps(full, image) * mask).sum() / mask.sum()))
             image_lr, mask_lr = downsample(image, mask, scale)
-            coarse, features = self.ema.coarse(image_lr, mask_lr)
+            coarse, features, _ = self.ema.coarse(image_lr, mask_lr)
             detail = fine_detail(image, mask, scale, model.patch_size) if model.detail else None
             corrupted = corrupted_patches(mask_lr, model.patch_size)
             rows = supervised_rows(corrupted, 0)
