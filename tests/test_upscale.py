@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rethined.engine import Engine, plan
+from rethined.engine import GRID, GRID_GROWTH, Engine, plan
 from rethined.masks import free_form
 from rethined.upscale import Upscaler, contributions, low_correction, ramps
 
@@ -121,9 +121,20 @@ def test_plan_covers_the_photo_within_budget(size: tuple[int, int]) -> None:
     assert height % 32 == width % 32 == 0
     assert height * scale >= size[0]
     assert width * scale >= size[1]
-    assert height * width <= 1.2 * 512**2 or min(height, width) == 32
+    assert height * width <= max(GRID, GRID_GROWTH * scale) or min(height, width) == 32
     if max(size) <= 512:
         assert scale == 1
+
+
+def test_the_grid_grows_more_slowly_than_the_photo() -> None:
+    """600 squared at most, padding included, up to 17 megapixels; less than twice as many pixels at 64."""
+    sides = [512, 768, 1024, 2048, 3072, 4096, 6144, 8192]
+    grids = [plan(side, side, 32) for side in sides]
+    assert [grid.height for grid in grids] == [512, 384, 512, 512, 512, 512, 640, 704]
+    assert [grid.scale for grid in grids] == [1, 2, 2, 4, 6, 8, 10, 12]
+    assert plan(1536, 2048, 32) == (3, 512, 704)
+    assert plan(3000, 4000, 32) == (6, 512, 672)
+    assert plan(4000, 6000, 32) == (8, 512, 768)
 
 
 @pytest.mark.parametrize("size", [(701, 1203), (96, 64), (2000, 300)])

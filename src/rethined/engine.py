@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 import os
 import time
 import warnings
@@ -26,8 +26,12 @@ Image = NDArray[np.uint8 | np.uint16]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
-LOW_RESOLUTION = 512
-"""The low-resolution grid holds about this many pixels squared, whatever the photo's shape."""
+
+GRID = 44 * 2**13
+"""Pixels that the low-resolution grid of any photo may hold, padding included: 600 squared."""
+GRID_GROWTH = 6 * 2**13
+"""Pixels that it may hold for each unit of the factor: from factor 8, or 20 megapixels, on that is more, so that
+larger photos are seen in more detail, at a cost that grows more slowly than they do."""
 
 
 class Plan(NamedTuple):
@@ -39,18 +43,17 @@ class Plan(NamedTuple):
 
 
 def plan(height: int, width: int, stride: int) -> Plan:
-    """The smallest integer factor whose grid, padded to multiples of `stride`, holds about 512 x 512 pixels.
+    """The smallest integer factor whose grid, padded to multiples of `stride`, is no larger than GRID, or than
+    GRID_GROWTH for each unit of the factor.
 
     By area rather than by the long side: a panorama keeps as much detail as a square, at the same cost.
     """
-    budget = 1.2 * LOW_RESOLUTION**2
-    scale = max(1, math.ceil(math.sqrt(height * width) / LOW_RESOLUTION))
-    while True:
-        h, w = (math.ceil(side / (scale * stride)) * stride for side in (height, width))
+    for scale in itertools.count(1):
+        h, w = (-(-side // (scale * stride)) * stride for side in (height, width))
         # A very thin photo is mostly padding, which no factor removes.
-        if h * w <= budget or min(h, w) == stride:
-            return Plan(scale, h, w)
-        scale += 1
+        if h * w <= max(GRID, GRID_GROWTH * scale) or min(h, w) == stride:
+            break
+    return Plan(scale, h, w)
 
 
 class Copies(NamedTuple):

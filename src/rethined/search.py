@@ -56,7 +56,7 @@ LEVELS = 3
 """Sizes at which holes are filled, each half of the one before."""
 ROUNDS = 4
 """Searches at each level, with a vote after each but the last."""
-JUMPS = ((8, 4, 2, 1), (2, 1), (2, 1), (2, 1))
+JUMPS = ((8, 4, 2, 1), (2, 1), (1,), (1,))
 """In each round: how far away, in cells, the neighbours are whose sources are tried."""
 GUESSES = (2, 4, 8)
 """By level, finest first: random places tried after the neighbours', each within half the last one's distance."""

@@ -50,7 +50,7 @@ constexpr std::array WEIGHTS = {8, 4, 2, 1};  // what a cell counts in a compari
 constexpr int AFFINITY = 5, LEAST_AFFINITY = 6;  // what query and key count: in sixteenths of all compared, and beside
 constexpr int SEAM = 100;  // what it costs that a neighbour does not go on with the same source
 constexpr int REPEAT = 60, OFTEN = 4;  // what each other cell of the same source costs, and how many count at most
-constexpr std::array<std::array<int, 4>, 4> JUMPS = {{{8, 4, 2, 1}, {2, 1}, {2, 1}, {2, 1}}};  // of each round; 0: none
+constexpr std::array<std::array<int, 4>, 4> JUMPS = {{{8, 4, 2, 1}, {2, 1}, {1}, {1}}};  // of each round; 0: none
 constexpr std::array GUESSES = {2, 4, 8};    // by level, finest first
 constexpr std::array INHERITED = {3, 6, 0};   // by level: how deep in the hole the coarser level has its say
 constexpr int DECISION = 8;                   // how strongly votes prefer what fits
@@ -662,7 +662,7 @@ inline void copy(Bytes& target, const std::uint8_t* image, const std::uint8_t* h
 }  // namespace detail
 
 // What the network is given of `image` (height, width, 3) RGB, where `hole` (height, width) is 0: with a core of any
-// size on a grid of about 512 x 512, with one of a fixed size on that, h x w.
+// size on a grid as large as it may be, with one of a fixed size on that, h x w.
 inline Small shrink(const Bytes& image, const Bytes& hole, int height, int width, int h = 0, int w = 0) {
     const std::size_t pixels = std::size_t(height) * width;
     if (height < 1 || width < 1 || image.size() != 3 * pixels) throw std::invalid_argument("image is not of the size given");
@@ -671,9 +671,9 @@ inline Small shrink(const Bytes& image, const Bytes& hole, int height, int width
     if (h && w) {
         scale = std::max((height + h - 1) / h, (width + w - 1) / w);
     } else {  // the smallest integer factor whose grid, padded to the stride, is not larger
-        for (scale = std::max(1, int(std::ceil(std::sqrt(double(height) * width) / 512)));; scale++) {
+        for (scale = 1;; scale++) {
             h = detail::padded(height, scale), w = detail::padded(width, scale);
-            if (double(h) * w <= 1.2 * 512 * 512 || std::min(h, w) == detail::STRIDE) break;
+            if (double(h) * w <= 8192.0 * std::max(44, 6 * scale) || std::min(h, w) == detail::STRIDE) break;
         }
     }
     return detail::boxes(image.data(), hole.data(), height, width, scale, h, w);

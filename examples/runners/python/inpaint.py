@@ -25,7 +25,7 @@ WEIGHTS = np.array((8, 4, 2, 1), f32)  # what a cell counts in a comparison, by 
 AFFINITY, LEAST_AFFINITY = 5, 6  # what query and key count: in sixteenths of all compared, and beside that
 SEAM = 100  # what it costs that a neighbour does not go on with the same source
 REPEAT, OFTEN = 60, 4  # what each other cell of the same source costs, and how many count at most
-JUMPS = ((8, 4, 2, 1), (2, 1), (2, 1), (2, 1))  # of each round
+JUMPS = ((8, 4, 2, 1), (2, 1), (1,), (1,))  # of each round
 GUESSES = (2, 4, 8)  # by level, finest first
 INHERITED = (3, 6)  # by level: how deep in the hole the coarser level has its say
 DECISION = 8  # how strongly votes prefer what fits
@@ -54,11 +54,11 @@ def inpaint(session: ort.InferenceSession, image: np.ndarray, hole: np.ndarray) 
 
 
 def plan(height: int, width: int) -> tuple[int, int, int]:
-    """The smallest integer factor whose grid, padded to the stride, holds about 512 x 512 pixels; and the grid."""
-    scale = max(1, math.ceil(math.sqrt(height * width) / 512))
+    """The smallest integer factor whose grid, padded to the stride, is no larger than it may be; and the grid."""
+    scale = 1
     while True:
         h, w = (-(-side // (scale * STRIDE)) * STRIDE for side in (height, width))
-        if h * w <= 1.2 * 512**2 or min(h, w) == STRIDE:
+        if h * w <= 2**13 * max(44, 6 * scale) or min(h, w) == STRIDE:
             return scale, h, w
         scale += 1
 

@@ -35,7 +35,7 @@ const WEIGHTS = [8, 4, 2, 1]; // what a cell counts in a comparison, by its dept
 const AFFINITY = 5, LEAST_AFFINITY = 6; // what query and key count: in sixteenths of all compared, and beside that
 const SEAM = 100; // what it costs that a neighbour does not go on with the same source
 const REPEAT = 60, OFTEN = 4; // what each other cell of the same source costs, and how many count at most
-const JUMPS = [[8, 4, 2, 1], [2, 1], [2, 1], [2, 1]]; // of each round
+const JUMPS = [[8, 4, 2, 1], [2, 1], [1], [1]]; // of each round
 const GUESSES = [2, 4, 8]; // by level, finest first
 const INHERITED = [3, 6]; // by level: how deep in the hole the coarser level has its say
 const DECISION = 8; // how strongly votes prefer what fits
@@ -84,12 +84,13 @@ export async function inpaint<P extends Picture>(core: Core, image: P, hole: Uin
   return result;
 }
 
-/** The smallest integer factor whose grid, padded to the stride, holds about 512 x 512 pixels; and the grid. */
+/** The smallest integer factor whose grid, padded to the stride, is no larger than it may be; and the grid. */
 export function plan(height: number, width: number): { scale: number; h: number; w: number } {
   const padded = (side: number, scale: number) => Math.ceil(side / (scale * STRIDE)) * STRIDE;
-  for (let scale = Math.max(1, Math.ceil(Math.sqrt(height * width) / 512)); ; scale++) {
+  for (let scale = 1; ; scale++) {
     const h = padded(height, scale), w = padded(width, scale);
-    if (h * w <= 1.2 * 512 * 512 || Math.min(h, w) === STRIDE) return { scale, h, w };
+    const largest = 2 ** 13 * Math.max(44, 6 * scale);
+    if (h * w <= largest || Math.min(h, w) === STRIDE) return { scale, h, w };
   }
 }
 

@@ -37,9 +37,9 @@ Fills holes in photographs of any size. These are weights for [rethined](https:/
 |---|---|
 {files}
 
-The network works on a reduced picture of about 512 x 512 pixels. `image` is float32 RGB in [0, 1], 0 in the \
-hole; `mask` is 1 in the hole and 0 elsewhere. What it returns says what to draw and what resembles what; the search \
-and the copying at full resolution are the engine's.
+The network works on a reduced picture of at most 600 pixels squared, of more for large photographs. `image` is \
+float32 RGB in [0, 1], 0 in the hole; `mask` is 1 in the hole and 0 elsewhere. What it returns says what to draw and \
+what resembles what; the search and the copying at full resolution are the engine's.
 
 ```python
 import rethined

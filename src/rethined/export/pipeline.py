@@ -25,7 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rethined import search
 from rethined.config import ModelConfig
-from rethined.engine import LOW_RESOLUTION, Engine
+from rethined.engine import GRID, GRID_GROWTH, Engine
 from rethined.errors import BackendError, RethinedWarning, WeightsError
 from rethined.image import write_atomic
 from rethined.masks import free_form
@@ -355,12 +355,12 @@ def pipeline(g: Graph, core: onnx.GraphProto, config: ModelConfig, image: Value,
 
 def plan(g: Graph, height: Value, width: Value, stride: int) -> tuple[Value, Value, Value]:
     """`rethined.engine.plan`: the first of some scales at which the grid is small enough."""
-    area = height * width
-    root = g.cast(g.op("Sqrt", g.cast(area, DOUBLE)), INT) // LOW_RESOLUTION
-    start = g.op("Max", root + g.cast(root * root * LOW_RESOLUTION**2 < area, INT), 1)
-    scales = g.op("Range", start, start * 2 + 2, 1)  # at twice the first, padding cannot exceed the budget
+    # A grid of 256 x 256 pixels, whatever its shape, is small enough with its padding, or one stride high or wide.
+    enough = g.cast(g.op("Sqrt", g.cast(height * width, DOUBLE)), INT) // 256 + 2
+    scales = g.op("Range", 1, enough, 1)
     hs, ws = ((side + scales * stride - 1) // (scales * stride) * stride for side in (height, width))
-    fits = (hs * ws < int(1.2 * LOW_RESOLUTION**2) + 1) | g.op("Equal", g.op("Min", hs, ws), stride)
+    largest = g.op("Max", scales * GRID_GROWTH, GRID)
+    fits = (hs * ws < largest + 1) | g.op("Equal", g.op("Min", hs, ws), stride)
     first = g.op("ArgMax", g.cast(fits, FLOAT), axis=0, keepdims=0)
     scale, h, w = (g.gather(values, first) for values in (scales, hs, ws))
     return scale, h, w

@@ -106,9 +106,10 @@ class RepBlock(nn.Sequential):
 
 
 def fused(module: nn.Module) -> nn.Module:
-    """A copy of `module` in evaluation mode with every `RepConv`, or what else has `fused()`, replaced by its plain convolutions."""
-    if hasattr(module, "fused"):
-        return cast(nn.Module, module.fused()).eval()
+    """A copy of `module` in evaluation mode with everything that has `fused()` replaced by that."""
+    own = getattr(module, "fused", None)
+    if own is not None:
+        return cast(nn.Module, own()).eval()
     result = copy.copy(module)
     result._modules = {name: None if child is None else fused(child) for name, child in module._modules.items()}
     result.training = False

@@ -49,7 +49,7 @@ def pull_push(image: Tensor, weight: Tensor, levels: int) -> Tensor:
 
 
 def box_mean(x: Tensor, side: int) -> Tensor:
-    """Means of `side` x `side` around every cell of (B, C, h, w), zeros beyond the border; columns first, then rows."""
+    """Means of `side` x `side` around every cell of (B, C, h, w), zeros beyond the border; as two passes."""
     return F.avg_pool2d(F.avg_pool2d(x, (side, 1), 1, (side // 2, 0)), (1, side), 1, (0, side // 2))
 
 
