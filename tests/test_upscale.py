@@ -122,6 +122,7 @@ def test_plan_covers_the_photo_within_budget(size: tuple[int, int]) -> None:
     assert height * scale >= size[0]
     assert width * scale >= size[1]
     assert height * width <= max(GRID, GRID_GROWTH * scale) or min(height, width) == 32
+    assert scale * 2 % 1 == 0 if scale < 4 else scale % 1 == 0
     if max(size) <= 512:
         assert scale == 1
 
@@ -130,14 +131,37 @@ def test_the_grid_grows_more_slowly_than_the_photo() -> None:
     """600 squared at most, padding included, up to 17 megapixels; less than twice as many pixels at 64."""
     sides = [512, 768, 1024, 2048, 3072, 4096, 6144, 8192]
     grids = [plan(side, side, 32) for side in sides]
-    assert [grid.height for grid in grids] == [512, 384, 512, 512, 512, 512, 640, 704]
-    assert [grid.scale for grid in grids] == [1, 2, 2, 4, 6, 8, 10, 12]
+    assert [grid.height for grid in grids] == [512, 512, 512, 512, 512, 512, 640, 704]
+    assert [grid.scale for grid in grids] == [1, 1.5, 2, 4, 6, 8, 10, 12]
+    assert plan(768, 1024, 32) == (1.5, 512, 704)
+    assert plan(768, 1024, 32, band=1) == (2, 384, 512)
     assert plan(1536, 2048, 32) == (3, 512, 704)
     assert plan(3000, 4000, 32) == (6, 512, 672)
     assert plan(4000, 6000, 32) == (8, 512, 768)
 
 
-@pytest.mark.parametrize("size", [(701, 1203), (96, 64), (2000, 300)])
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_boxes_of_half_pixels_are_those_of_the_photo_at_twice_the_size(
+    dtype: type, compiled: bool, request: pytest.FixtureRequest
+) -> None:
+    if not compiled:
+        request.getfixturevalue("without_numba")
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, np.iinfo(dtype).max, (70, 101, 3), dtype)
+    mask = free_form(70, 101, rng, coverage=(0.1, 0.2))
+    upscaler = Upscaler(2)
+    for scale in (1.5, 2.5, 6.5):
+        grid = tuple(-(-int(2 * side) // int(2 * scale * 32)) * 32 for side in mask.shape)
+        got = [part.copy() for part in upscaler.shrink(image, mask, scale, grid, 8)]
+        double = (picture.repeat(2, 0).repeat(2, 1) for picture in (image, mask))
+        want = upscaler.shrink(*double, 2 * scale, grid, 8)
+        for part, wanted in zip(got, want, strict=True):
+            np.testing.assert_array_equal(part, wanted)
+        assert got[1].min() == 0
+
+
+@pytest.mark.parametrize("size", [(701, 1203), (96, 64), (2000, 300), (640, 1001)])
 def test_without_numba_the_engine_gives_the_same(size: tuple[int, int], request: pytest.FixtureRequest) -> None:
     _, image, mask = scene(*size, 1, 3)
     fast = Engine(threads=2)(image, mask)

@@ -26,34 +26,39 @@ Image = NDArray[np.uint8 | np.uint16]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
-
 GRID = 44 * 2**13
 """Pixels that the low-resolution grid of any photo may hold, padding included: 600 squared."""
 GRID_GROWTH = 6 * 2**13
 """Pixels that it may hold for each unit of the factor: from factor 8, or 20 megapixels, on that is more, so that
 larger photos are seen in more detail, at a cost that grows more slowly than they do."""
+WHOLE = 4
+"""From this factor on there is no half: it would cost a second look at lines of the photo, and win little."""
 
 
 class Plan(NamedTuple):
     """How a photo meets the network: `scale` full-resolution pixels to one of a grid of (height, width)."""
 
-    scale: int
+    scale: float
+    """A multiple of a half."""
     height: int
     width: int
 
 
-def plan(height: int, width: int, stride: int) -> Plan:
-    """The smallest integer factor whose grid, padded to multiples of `stride`, is no larger than GRID, or than
-    GRID_GROWTH for each unit of the factor.
+def plan(height: int, width: int, stride: int, band: int = 4) -> Plan:
+    """The smallest factor whose grid, padded to multiples of `stride`, is no larger than GRID, or than GRID_GROWTH
+    for each unit of the factor. Factors are in steps of a half up to WHOLE, and then of one.
 
-    By area rather than by the long side: a panorama keeps as much detail as a square, at the same cost.
+    By area rather than by the long side: a panorama keeps as much detail as a square, at the same cost. Where `band`,
+    the side of the low band's cells, is 1, none is a half: cells are whole pixels of the photo.
     """
-    for scale in itertools.count(1):
-        h, w = (-(-side // (scale * stride)) * stride for side in (height, width))
+    for halves in itertools.count(2):
+        if halves % 2 and (band == 1 or halves > 2 * WHOLE):
+            continue
+        h, w = (-(-2 * side // (halves * stride)) * stride for side in (height, width))
         # A very thin photo is mostly padding, which no factor removes.
-        if h * w <= max(GRID, GRID_GROWTH * scale) or min(h, w) == stride:
+        if 2 * h * w <= max(2 * GRID, GRID_GROWTH * halves) or min(h, w) == stride:
             break
-    return Plan(scale, h, w)
+    return Plan(halves / 2, h, w)
 
 
 class Copies(NamedTuple):
@@ -172,7 +177,7 @@ class Engine:
             return result
         config = self.config
         side = config.patch_size
-        scale, h, w = plan(mask.shape[0], mask.shape[1], config.stride)
+        scale, h, w = plan(mask.shape[0], mask.shape[1], config.stride, config.band)
         mask = np.ascontiguousarray(mask)
         small, holes, detail = self._upscaler.shrink(source, mask, scale, (h, w), side)
         lap("shrink")
@@ -195,14 +200,14 @@ class Engine:
             mask,
             copies.correction,
             copies.heard,
-            side=scale * copies.side,
-            scale=scale * config.band,
+            side=int(scale * copies.side),
+            scale=int(scale * config.band),
             overlap=config.overlap,
         )
         lap("upscale")
         return result
 
-    def _searched(self, small: Floats, holes: Floats, core: CoreOutput, scale: int) -> Copies | None:
+    def _searched(self, small: Floats, holes: Floats, core: CoreOutput, scale: float) -> Copies | None:
         """3.3 by `search.find`: hole cells copy cells."""
         sources = search.find(
             small[0], holes[0, 0], core.low[0], core.first[0], core.second[0], self._upscaler.together
@@ -212,11 +217,11 @@ class Engine:
         count, columns = sources.depth.size, sources.depth.shape[1]
         place, hole = np.zeros((count, 1, 2), np.int32), np.zeros(count, np.bool_)
         place[sources.cells, 0], hole[sources.cells] = sources.place(scale), True
-        ones, side = np.ones((count, 1), np.float32), search.CELL * scale
+        ones, side = np.ones((count, 1), np.float32), int(search.CELL * scale)
         heard = contributions(place, ones, hole, columns, side, self.config.overlap)
         return Copies(heard, search.correction(core.low[0], sources, scale), search.CELL)
 
-    def _attended(self, small: Floats, holes: Floats, core: CoreOutput, scale: int) -> Copies | None:
+    def _attended(self, small: Floats, holes: Floats, core: CoreOutput, scale: float) -> Copies | None:
         """3.3 by attention over all pairs, which the core has computed: corrupted patches copy patches."""
         side = self.config.patch_size
         h, w = holes.shape[2:]
@@ -224,12 +229,12 @@ class Engine:
         corrupted = strips.reshape(-1, side).max(1) > 0
         if corrupted.all():
             return None
-        pixels = np.int32(side * scale)
-        place = np.stack(np.divmod(core.first, np.int32(w // side)), 2) * pixels
-        heard = contributions(place, core.second, corrupted, w // side, side * scale, self.config.overlap)
+        pixels = int(side * scale)
+        place = np.stack(np.divmod(core.first, np.int32(w // side)), 2) * np.int32(pixels)
+        heard = contributions(place, core.second, corrupted, w // side, pixels, self.config.overlap)
         low = np.ascontiguousarray(core.low[0].transpose(1, 2, 0))
         band = self.config.band
-        return Copies(heard, low_correction(low, heard, side // band, scale * band), side)
+        return Copies(heard, low_correction(low, heard, side // band, int(scale * band)), side)
 
 
 def _nothing(low: Floats, band: int) -> Copies:

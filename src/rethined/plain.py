@@ -19,18 +19,22 @@ Bools = NDArray[np.bool_]
 
 
 def shrink(
-    image: NDArray[Any], mask: NDArray[np.bool_], scale: int, grid: tuple[int, int], patch_size: int
+    image: NDArray[Any], mask: NDArray[np.bool_], scale: int, halved: int, grid: tuple[int, int], patch_size: int
 ) -> tuple[Floats, Floats, Floats]:
-    """What `Upscaler.shrink` returns: image (1, 3, h, w), mask (1, 1, h, w), detail (1, 6, h / P, w / P)."""
+    """What `Upscaler.shrink` returns: image (1, 3, h, w), mask (1, 1, h, w), detail (1, 6, h / P, w / P).
+
+    Boxes are of `scale` pixels a side, of half pixels if `halved`, 1 not 0.
+    """
     h, w = grid
-    rows, columns = (min(a // scale, b) for a, b in zip(mask.shape, grid, strict=True))
+    rows, columns = (min((a << halved) // scale, b) for a, b in zip(mask.shape, grid, strict=True))
+    across = np.arange(columns * scale) >> halved
     small, holes = np.zeros((3, h, w), np.float32), np.ones(grid, np.float32)
     energy, squares = np.zeros((6, h, w // patch_size), np.float32), np.zeros((6, w), np.float32)
     half = scale // 2
     gain = np.float32(1 / (scale * scale * np.iinfo(image.dtype).max))
     share = gain * np.float32(scale) / np.float32(max(2 * half, 1))
     for y in range(rows):  # a row of boxes at a time: nothing of the photo's size
-        strip = slice(y * scale, (y + 1) * scale), slice(0, columns * scale)
+        strip = np.arange(y * scale, (y + 1) * scale)[:, None] >> halved, across
         hole = mask[strip].reshape(scale, columns, scale).any((0, 2))
         boxes = image[strip].reshape(scale, columns, scale, 3).astype(np.int64)
         holes[y, :columns] = hole

@@ -113,11 +113,11 @@ class Sources(NamedTuple):
     depth: NDArray[np.uint8]
     """(h / CELL, w / CELL): city-block distance to the nearest known cell, 255 at most."""
 
-    def place(self, scale: int) -> Ints:
+    def place(self, scale: float) -> Ints:
         """(R, 2): where in the photo, of `scale` pixels to a low-resolution one, what each copies begins: row and
         column in pixels."""
         corner = np.stack(np.divmod(self.source, np.int32(self.depth.shape[1])), 1) * np.int32(CELL * scale)
-        result: Ints = corner + (self.moves * np.int32(scale) + np.int32(FINE // 2)) // np.int32(FINE)
+        result: Ints = corner + (self.moves * np.int32(2 * scale) + np.int32(FINE)) // np.int32(2 * FINE)
         return result
 
 
@@ -265,7 +265,7 @@ def align(grey: Shorts, depth: NDArray[np.uint8], cells: Ints, source: Ints, tog
     return result
 
 
-def correction(low: Floats, sources: Sources, scale: int) -> Floats:
+def correction(low: Floats, sources: Sources, scale: float) -> Floats:
     """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins: in the
     hole as `low` (3, h, w), from the core, says, outside 0. `scale` as in `Sources.place`.
 

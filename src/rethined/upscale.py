@@ -253,10 +253,11 @@ def _fill(target, mask, rows, place, weight, vertical, horizontal, correction, s
 
 
 @compiled()
-def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain, like):  # type: ignore[no-untyped-def]
+def _shrink(image, mask, scale, halved, side, small, holes, energy, first, last, gain, like):  # type: ignore[no-untyped-def]
     """Low-resolution rows `first` to `last` of an image (H, W * 3) and mask (H, W), into (3, h, w) and (h, w).
 
     Boxes of scale x scale: the mean of the image, zero where any pixel is a hole or beyond the border; hole 1 there.
+    If `halved`, 1 not 0, boxes are of half pixels.
     Images come in as zeros and holes as ones, so that what lies beyond the border is left alone. `energy`
     (6, h, w / side), zeros, gets the sums along each row of a patch of the squares that `fine_detail` averages.
     `like` is of a type that holds the sum of a column of a box.
@@ -268,7 +269,7 @@ def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain, l
     half = scale // 2
     share = gain * np.float32(scale) / np.float32(max(2 * half, 1))
     for y in range(first, last):
-        if (y + 1) * scale > height:
+        if (y + 1) * scale > height << halved:
             continue
         if scale == 1:  # nothing to sum
             for x in range(width):
@@ -281,7 +282,7 @@ def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain, l
         slopes[:] = 0
         anywhere[:] = 0
         for row in range(scale):
-            line, known = image[y * scale + row], mask[y * scale + row]
+            line, known = image[(y * scale + row) >> halved], mask[(y * scale + row) >> halved]
             if row < half:
                 for t in range(width * 3):
                     sums[t] += line[t]
@@ -295,11 +296,11 @@ def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain, l
                     sums[t] += line[t]
             for t in range(width):
                 anywhere[t] |= known[t]
-        whole = width // scale
+        whole = (width << halved) // scale
         for x in range(whole):
             hole = np.uint8(0)
             begin = x * scale
-            for t in range(begin, begin + scale):
+            for t in range(begin >> halved, ((begin + scale - 1) >> halved) + 1):
                 hole |= anywhere[t]
             if hole:
                 continue
@@ -308,19 +309,18 @@ def _shrink(image, mask, scale, side, small, holes, energy, first, last, gain, l
             # Left half, middle column of an odd box, which is in neither half, and right half; down is their slopes.
             for c in range(3):
                 left = middle = right = down = np.int64(0)
-                n = np.uintp(3 * begin + c)
-                for _ in range(half):
+                for t in range(begin, begin + half):
+                    n = np.uintp(3 * (t >> halved) + c)
                     left += np.int64(sums[n])
                     down += np.int64(slopes[n])
-                    n += np.uintp(3)
                 if scale % 2:
+                    n = np.uintp(3 * ((begin + half) >> halved) + c)
                     middle = np.int64(sums[n])
                     down += np.int64(slopes[n])
-                    n += np.uintp(3)
-                for _ in range(half):
+                for t in range(begin + scale - half, begin + scale):
+                    n = np.uintp(3 * (t >> halved) + c)
                     right += np.int64(sums[n])
                     down += np.int64(slopes[n])
-                    n += np.uintp(3)
                 small[c, y, x] = np.float32(left + middle + right) * gain
                 energy[c, y, block] += (np.float32(left - right) * share) ** 2
                 energy[3 + c, y, block] += (np.float32(down) * share) ** 2
@@ -377,22 +377,27 @@ class Upscaler:
         self.together(take)
 
     def shrink(
-        self, image: NDArray[Any], mask: NDArray[np.bool_], scale: int, grid: tuple[int, int], patch_size: int
+        self, image: NDArray[Any], mask: NDArray[np.bool_], scale: float, grid: tuple[int, int], patch_size: int
     ) -> Small:
-        """3.1: `image` (H, W, 3) and `mask` (H, W), True = hole, to a `grid` (h, w).
+        """3.1: `image` (H, W, 3) and `mask` (H, W), True = hole, to a `grid` (h, w), of boxes of `scale` pixels a
+        side, a multiple of a half: then as if every pixel were four.
 
         The arrays are this thread's, and hold what they do until its next call.
         """
         height, width = mask.shape
         h, w = grid
+        halved = int(scale % 1 > 0)
+        factor = int(scale * (1 + halved))
         if _shrink is None:
-            return Small(*plain.shrink(image, mask, scale, grid, patch_size))
+            return Small(*plain.shrink(image, mask, factor, halved, grid, patch_size))
         small, holes, energy = self._buffers(h, w, patch_size)
         flat, bits = image.reshape(height, width * 3), mask.view(np.uint8)
-        gain = np.float32(1 / (scale * scale * np.iinfo(image.dtype).max))
-        rows = min(h, -(-height // scale))
-        like = np.empty(0, np.int16 if image.dtype == np.uint8 and scale <= 128 else np.int32)
-        self.spread(lambda a, b: _shrink(flat, bits, scale, patch_size, small, holes, energy, a, b, gain, like), rows)
+        gain = np.float32(1 / (factor * factor * np.iinfo(image.dtype).max))
+        rows = min(h, -(-(height << halved) // factor))
+        like = np.empty(0, np.int16 if image.dtype == np.uint8 and factor <= 128 else np.int32)
+        self.spread(
+            lambda a, b: _shrink(flat, bits, factor, halved, patch_size, small, holes, energy, a, b, gain, like), rows
+        )
         detail = np.sqrt(energy.reshape(6, h // patch_size, patch_size, -1).sum(2) / np.float32(patch_size**2))
         return Small(small[None], holes[None, None], detail[None])
 

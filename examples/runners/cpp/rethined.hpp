@@ -24,7 +24,7 @@ using Floats = std::vector<float>;
 
 // What the network sees of a photo.
 struct Small {
-    int scale, h, w;
+    int halves, h, w;  // halves of a pixel to one of the grid of h x w
     Floats image;   // (3, h, w) in [0, 1], 0 in holes
     Floats mask;    // (h, w), 1 = hole
     Floats detail;  // (6, h / 8, w / 8)
@@ -64,26 +64,28 @@ constexpr float TRUST = 0.02f, RELAXATION = 1.7f;  // of `correction`
 constexpr int SWEEPS = 20;
 constexpr int DEEPEST = 7;  // depths beyond are treated alike
 
-inline int padded(int side, int scale) { return (side + scale * STRIDE - 1) / (scale * STRIDE) * STRIDE; }
+inline int padded(int side, int halves) { return (2 * side + halves * STRIDE - 1) / (halves * STRIDE) * STRIDE; }
 
-// Means of boxes of scale x scale pixels on a grid of h x w, 0 in holes and beyond the border; and what they hold.
-inline Small boxes(const std::uint8_t* image, const std::uint8_t* hole, int height, int width, int scale, int h, int w) {
-    Small small{scale, h, w, Floats(3 * h * w), Floats(h * w, 1), Floats(6 * (h / PATCH) * (w / PATCH))};
+// Means of boxes of so many half pixels a side on a grid of h x w, 0 in holes and beyond the border; and what they hold.
+inline Small boxes(const std::uint8_t* image, const std::uint8_t* hole, int height, int width, int halves, int h, int w) {
+    Small small{halves, h, w, Floats(3 * h * w), Floats(h * w, 1), Floats(6 * (h / PATCH) * (w / PATCH))};
+    const int halved = halves % 2, scale = halved ? halves : halves / 2;  // of half pixels, or of pixels
     const int half = scale / 2, patches = w / PATCH, size = h / PATCH * patches;
     const float gain = float(1.0 / (double(scale) * scale * 255));
     const float share = gain * float(scale) / float(std::max(2 * half, 1));
-    for (int y = 0; y < std::min(h, height / scale); y++) {
-        for (int x = 0; x < std::min(w, width / scale); x++) {
+    for (int y = 0; y < std::min(h, (height << halved) / scale); y++) {
+        for (int x = 0; x < std::min(w, (width << halved) / scale); x++) {
             std::array<int, 3> sums{}, across{}, down{};
             bool any = false;
             for (int v = 0; v < scale && !any; v++) {
-                const std::size_t begin = std::size_t(y * scale + v) * width + x * scale;
+                const std::size_t row = std::size_t((y * scale + v) >> halved) * width;
                 const int vertical = v < half ? 1 : v >= scale - half ? -1 : 0;
                 for (int u = 0; u < scale; u++) {
-                    any = any || hole[begin + u];
+                    const std::size_t at = row + ((x * scale + u) >> halved);
+                    any = any || hole[at];
                     const int horizontal = u < half ? 1 : u >= scale - half ? -1 : 0;
                     for (int c = 0; c < 3; c++) {
-                        const int value = image[(begin + u) * 3 + c];
+                        const int value = image[at * 3 + c];
                         sums[c] += value, across[c] += horizontal * value, down[c] += vertical * value;
                     }
                 }
@@ -538,7 +540,7 @@ inline std::vector<Place> find(Level level, const Small& small) {
         shift.push_back(level.known[cell] ? 0 : found->source[found->place[cell]] - cell);
     const Alignment alignment(small, shift);
     const auto pixels = [&](int cells, int move) {
-        return cells * CELL * small.scale + floor_div(move * small.scale + FINE / 2, FINE);
+        return cells * (CELL * small.halves / 2) + floor_div(move * small.halves + FINE, 2 * FINE);
     };
     for (int cell = 0; cell < level.h * level.w; cell++) {
         const int from = cell + shift[cell];
@@ -667,23 +669,24 @@ inline Small shrink(const Bytes& image, const Bytes& hole, int height, int width
     const std::size_t pixels = std::size_t(height) * width;
     if (height < 1 || width < 1 || image.size() != 3 * pixels) throw std::invalid_argument("image is not of the size given");
     if (hole.size() != pixels) throw std::invalid_argument("mask is not of the image's size");
-    int scale;
+    int halves;
     if (h && w) {
-        scale = std::max((height + h - 1) / h, (width + w - 1) / w);
-    } else {  // the smallest integer factor whose grid, padded to the stride, is not larger
-        for (scale = 1;; scale++) {
-            h = detail::padded(height, scale), w = detail::padded(width, scale);
-            if (double(h) * w <= 8192.0 * std::max(44, 6 * scale) || std::min(h, w) == detail::STRIDE) break;
+        halves = std::max({2, (2 * height + h - 1) / h, (2 * width + w - 1) / w});
+        halves += halves > 8 ? halves % 2 : 0;
+    } else {  // the smallest factor whose grid, padded to the stride, is not larger
+        for (halves = 2;; halves += halves < 8 ? 1 : 2) {
+            h = detail::padded(height, halves), w = detail::padded(width, halves);
+            if (double(h) * w <= 8192.0 * std::max(44, 3 * halves) || std::min(h, w) == detail::STRIDE) break;
         }
     }
-    return detail::boxes(image.data(), hole.data(), height, width, scale, h, w);
+    return detail::boxes(image.data(), hole.data(), height, width, halves, h, w);
 }
 
 // `image` filled where `hole` is not 0, from what the network answered to `small`.
 inline Bytes complete(const Bytes& image, const Bytes& hole, int height, int width, const Small& small, const Answer& answer) {
     Bytes result(image);
     const detail::Level level = detail::finest(small, answer);
-    const int side = small.scale * detail::CELL;
+    const int side = small.halves * detail::CELL / 2;
     const std::vector<detail::Place> begin = detail::find(level, small);
     const Floats lacking = detail::correction(answer.low, begin, level, side);
     detail::copy(result, image.data(), hole.data(), height, width, begin, level, lacking, side);

@@ -48,25 +48,29 @@ def inpaint(session: ort.InferenceSession, image: np.ndarray, hole: np.ndarray) 
     small, small_hole, detail = shrink(image, hole, scale, h, w)
     feeds = {"image": small[None], "mask": small_hole[None, None].astype(f32), "detail": detail[None]}
     low, query, key = (output[0] for output in session.run(["low", "query", "key"], feeds))
+    side = int(scale * CELL)
     begin, known = find(small, small_hole, low, query, key, scale)
-    lacking = low.transpose(1, 2, 0) if begin is None else correction(low, begin, known, scale * CELL)
-    return copy(image, hole, begin, known, lacking, scale * CELL)
+    lacking = low.transpose(1, 2, 0) if begin is None else correction(low, begin, known, side)
+    return copy(image, hole, begin, known, lacking, side)
 
 
-def plan(height: int, width: int) -> tuple[int, int, int]:
-    """The smallest integer factor whose grid, padded to the stride, is no larger than it may be; and the grid."""
-    scale = 1
+def plan(height: int, width: int) -> tuple[float, int, int]:
+    """The smallest factor, in halves up to 4, whose grid, padded to the stride, is not too large; and the grid."""
+    scale = 1.0
     while True:
-        h, w = (-(-side // (scale * STRIDE)) * STRIDE for side in (height, width))
+        h, w = (math.ceil(side / (scale * STRIDE)) * STRIDE for side in (height, width))
         if h * w <= 2**13 * max(44, 6 * scale) or min(h, w) == STRIDE:
             return scale, h, w
-        scale += 1
+        scale += 0.5 if scale < 4 else 1
 
 
 def shrink(
-    image: np.ndarray, hole: np.ndarray, scale: int, h: int, w: int
+    image: np.ndarray, hole: np.ndarray, factor: float, h: int, w: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means of boxes (3, h, w), 0 in holes and beyond the border; holes (h, w); detail (6, h / 8, w / 8)."""
+    if factor % 1:  # of half pixels
+        image, hole, factor = (*(pixels.repeat(2, 0).repeat(2, 1) for pixels in (image, hole)), 2 * factor)
+    scale = int(factor)
     rows, columns = hole.shape[0] // scale, hole.shape[1] // scale
     inside = np.s_[: rows * scale, : columns * scale]
     small, holes, differences = np.zeros((3, h, w), f32), np.ones((h, w), bool), np.zeros((6, h, w), f32)
@@ -92,7 +96,7 @@ def shrink(
 
 
 def find(
-    small: np.ndarray, holes: np.ndarray, low: np.ndarray, query: np.ndarray, key: np.ndarray, scale: int
+    small: np.ndarray, holes: np.ndarray, low: np.ndarray, query: np.ndarray, key: np.ndarray, scale: float
 ) -> tuple[np.ndarray | None, np.ndarray]:
     """For every cell where in the photo what it copies begins, row and column in pixels (h w, 2), or None where there
     is nothing to copy; and which cells are known."""
@@ -105,8 +109,8 @@ def find(
         return None, known
     place, source = found
     shift = np.where(known.reshape(-1), 0, source[place.reshape(-1)] - np.arange(known.size))
-    corner = np.stack(np.divmod(np.arange(known.size) + shift, known.shape[1]), 1) * CELL * scale
-    return corner + (align(small, shift, known.shape[1]) * scale + FINE // 2) // FINE, known
+    corner = np.stack(np.divmod(np.arange(known.size) + shift, known.shape[1]), 1) * int(CELL * scale)
+    return corner + (align(small, shift, known.shape[1]) * int(2 * scale) + FINE) // (2 * FINE), known
 
 
 def pyramid(

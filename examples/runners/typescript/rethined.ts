@@ -84,10 +84,10 @@ export async function inpaint<P extends Picture>(core: Core, image: P, hole: Uin
   return result;
 }
 
-/** The smallest integer factor whose grid, padded to the stride, is no larger than it may be; and the grid. */
+/** The smallest factor, in halves up to 4, whose grid, padded to the stride, is no larger than it may be; and the grid. */
 export function plan(height: number, width: number): { scale: number; h: number; w: number } {
   const padded = (side: number, scale: number) => Math.ceil(side / (scale * STRIDE)) * STRIDE;
-  for (let scale = 1; ; scale++) {
+  for (let scale = 1; ; scale += scale < 4 ? 0.5 : 1) {
     const h = padded(height, scale), w = padded(width, scale);
     const largest = 2 ** 13 * Math.max(44, 6 * scale);
     if (h * w <= largest || Math.min(h, w) === STRIDE) return { scale, h, w };
@@ -95,21 +95,23 @@ export function plan(height: number, width: number): { scale: number; h: number;
 }
 
 /** Means of boxes, 0 in holes and beyond the border; holes; and how much detail the boxes of each patch hold. */
-function shrink(image: Picture, hole: Uint8Array, scale: number, h: number, w: number) {
+function shrink(image: Picture, hole: Uint8Array, factor: number, h: number, w: number) {
+  const halved = factor % 1 ? 1 : 0, scale = factor * (1 + halved); // boxes of half pixels, or of pixels
   const small = new Float32Array(3 * h * w), holes = new Float32Array(h * w).fill(1);
   const patches = w / PATCH, detail = new Float32Array(6 * (h / PATCH) * patches);
   const depth = image.data.length / (image.width * image.height), half = scale >> 1;
   const gain = f(1 / (scale * scale * 255));
   const share = f(f(gain * scale) / Math.max(2 * half, 1));
   const sums = new Int32Array(3), across = new Int32Array(3), down = new Int32Array(3);
-  for (let y = 0; (y + 1) * scale <= image.height && y < h; y++) {
-    for (let x = 0; (x + 1) * scale <= image.width && x < w; x++) {
+  for (let y = 0; (y + 1) * scale <= image.height << halved && y < h; y++) {
+    for (let x = 0; (x + 1) * scale <= image.width << halved && x < w; x++) {
       sums.fill(0), across.fill(0), down.fill(0);
       let any = 0;
       for (let v = 0; v < scale && !any; v++) {
         const vertical = v < half ? 1 : v >= scale - half ? -1 : 0;
-        let at = (y * scale + v) * image.width + x * scale;
-        for (let u = 0; u < scale; u++, at++) {
+        const row = ((y * scale + v) >> halved) * image.width;
+        for (let u = 0; u < scale; u++) {
+          const at = row + ((x * scale + u) >> halved);
           any |= hole[at]!;
           const horizontal = u < half ? 1 : u >= scale - half ? -1 : 0;
           for (let c = 0; c < 3; c++) {

@@ -25,7 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rethined import search
 from rethined.config import ModelConfig
-from rethined.engine import GRID, GRID_GROWTH, Engine
+from rethined.engine import GRID, GRID_GROWTH, WHOLE, Engine
 from rethined.errors import BackendError, RethinedWarning, WeightsError
 from rethined.image import write_atomic
 from rethined.masks import free_form
@@ -326,8 +326,8 @@ def pipeline(g: Graph, core: onnx.GraphProto, config: ModelConfig, image: Value,
     # Concat refuses masks of another size, and its name says why.
     both = g.concat(image, g.unsqueeze(bits, 2), axis=2, name="mask_must_have_the_size_of_image")
     height, width = (g.gather(g.op("Shape", image), axis) for axis in (0, 1))
-    scale, h, w = plan(g, height, width, config.stride)
-    small, holes, detail = shrink(g, both, scale, h, w, height, width, config.patch_size)
+    halves, h, w = plan(g, height, width, config.stride)
+    small, holes, detail = shrink(g, both, halves, h, w, height, width, config.patch_size)
     for name, value in (("image", small), ("mask", holes), ("detail", detail)):
         if name == "detail" and not config.detail:
             continue
@@ -347,30 +347,33 @@ def pipeline(g: Graph, core: onnx.GraphProto, config: ModelConfig, image: Value,
     assert found is not None
     finest = levels[0]
     source = g.where(finest.known, g.arange(rows * columns), g.gather(found.source, found.place))
-    side = scale * search.CELL
-    place = places(g, source, align(g, small, source, finest, found.any), finest, scale)
+    side = halves * search.CELL // 2
+    place = places(g, source, align(g, small, source, finest, found.any), finest, halves)
     lacking = correction(g, low, place, finest, found.any, side)
     return holes_filled(g, image, bits, place, finest, found.any, lacking, side, width)
 
 
 def plan(g: Graph, height: Value, width: Value, stride: int) -> tuple[Value, Value, Value]:
-    """`rethined.engine.plan`: the first of some scales at which the grid is small enough."""
+    """`rethined.engine.plan`: the first of some factors, in halves, at which the grid is small enough."""
     # A grid of 256 x 256 pixels, whatever its shape, is small enough with its padding, or one stride high or wide.
     enough = g.cast(g.op("Sqrt", g.cast(height * width, DOUBLE)), INT) // 256 + 2
-    scales = g.op("Range", 1, enough, 1)
-    hs, ws = ((side + scales * stride - 1) // (scales * stride) * stride for side in (height, width))
-    largest = g.op("Max", scales * GRID_GROWTH, GRID)
-    fits = (hs * ws < largest + 1) | g.op("Equal", g.op("Min", hs, ws), stride)
-    first = g.op("ArgMax", g.cast(fits, FLOAT), axis=0, keepdims=0)
-    scale, h, w = (g.gather(values, first) for values in (scales, hs, ws))
-    return scale, h, w
+    halves = g.op("Range", 2, enough * 2, 1)
+    hs, ws = ((side * 2 + halves * stride - 1) // (halves * stride) * stride for side in (height, width))
+    largest = g.op("Max", halves * GRID_GROWTH, 2 * GRID)
+    allowed = g.op("Equal", halves % 2, 0) | (halves < 2 * WHOLE)
+    fits = (hs * ws * 2 < largest + 1) | g.op("Equal", g.op("Min", hs, ws), stride)
+    first = g.op("ArgMax", g.cast(fits & allowed, FLOAT), axis=0, keepdims=0)
+    factor, h, w = (g.gather(values, first) for values in (halves, hs, ws))
+    return factor, h, w
 
 
 def shrink(
-    g: Graph, both: Value, scale: Value, h: Value, w: Value, height: Value, width: Value, patch: int
+    g: Graph, both: Value, halves: Value, h: Value, w: Value, height: Value, width: Value, patch: int
 ) -> tuple[Value, Value, Value]:
     """`Upscaler.shrink`, strip by strip: image (h, w, 3), holes (h, w), detail (h / patch, w / patch, 6)."""
-    pads = g.dims(0, 0, 0, h * scale - height, w * scale - width, 0)
+    copies = halves % 2 + 1  # of every pixel along both axes, so that boxes are whole
+    scale = halves * copies // 2
+    pads = g.dims(0, 0, 0, h * scale // copies - height, w * scale // copies - width, 0)
     padded = g.op("Pad", both, pads, np.array(1, np.uint8))  # beyond the border all is hole
     half, at = scale // 2, g.arange(scale)
     signs = g.cast(at < half, FLOAT) - g.cast(at >= scale - half, FLOAT)
@@ -380,8 +383,10 @@ def shrink(
     share = gain * g.cast(scale, FLOAT) / g.cast(g.op("Max", half * 2, 1), FLOAT)
 
     def strip(i: Value) -> tuple[Value, Value, Value]:
-        begin = g.reshape(i * scale * STRIP, 1)
-        lines = g.op("Slice", padded, begin, begin + g.reshape(scale * STRIP, 1), np.array([0]))
+        count = scale * STRIP // copies
+        begin = g.reshape(i * count, 1)
+        lines = g.op("Slice", padded, begin, begin + g.reshape(count, 1), np.array([0]))
+        lines = g.op("Expand", g.unsqueeze(lines, 1, 3), g.dims(1, copies, 1, copies, 1))
         lines = g.cast(g.reshape(lines, STRIP, scale, -1), FLOAT)
         rows = g.reshape(g.op("MatMul", halves, lines), STRIP, 2, w, scale, 4)
         whole, vertical = (g.gather(rows, k, axis=1) for k in (0, 1))  # (STRIP, w, scale, 4)
@@ -834,12 +839,14 @@ def align(g: Graph, small: Value, source: Value, level: Level, any_: Value) -> V
     return g.gather(g.concat(*parts, axis=1), region)
 
 
-def places(g: Graph, source: Value, moves: Value, level: Level, scale: Value) -> Value:
+def places(g: Graph, source: Value, moves: Value, level: Level, halves: Value) -> Value:
     """`rethined.search.Sources.place`, (h * w, 2) of all cells: known ones are their own source."""
     corner = g.concat(g.unsqueeze(source // level.w, 1), g.unsqueeze(source % level.w, 1), axis=1)
     beyond = search.NUDGE + 1  # no move is that long
-    moved = (moves * scale + search.FINE // 2 + scale * search.FINE * beyond) // search.FINE - scale * beyond
-    return corner * (scale * search.CELL) + moved
+    moved = (moves * halves + search.FINE + halves * (2 * search.FINE * beyond)) // (
+        2 * search.FINE
+    ) - halves * beyond
+    return corner * (halves * search.CELL // 2) + moved
 
 
 def correction(g: Graph, low: Value, place: Value, level: Level, any_: Value, side: Value) -> Value:
