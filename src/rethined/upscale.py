@@ -263,9 +263,10 @@ def _shrink(image, mask, scale, halved, side, small, holes, energy, first, last,
     `like` is of a type that holds the sum of a column of a box.
     """
     height, width = mask.shape
-    sums = np.empty(width * 3, like.dtype)
-    slopes = np.empty(width * 3, like.dtype)  # the upper half of rows minus the lower; the middle one is in neither
-    anywhere = np.empty(width, np.uint8)
+    sums = np.empty((width << halved) * 3, like.dtype)
+    # The upper half of rows minus the lower; the middle one is in neither.
+    slopes = np.empty((width << halved) * 3, like.dtype)
+    anywhere = np.empty(width << halved, np.uint8)
     half = scale // 2
     share = gain * np.float32(scale) / np.float32(max(2 * half, 1))
     for y in range(first, last):
@@ -296,11 +297,17 @@ def _shrink(image, mask, scale, halved, side, small, holes, energy, first, last,
                     sums[t] += line[t]
             for t in range(width):
                 anywhere[t] |= known[t]
+        if halved:  # columns, too: from the last, so that none is written before it is read
+            for x in range(width - 1, -1, -1):
+                anywhere[2 * x] = anywhere[2 * x + 1] = anywhere[x]
+                for c in range(3):
+                    sums[6 * x + c] = sums[6 * x + 3 + c] = sums[3 * x + c]
+                    slopes[6 * x + c] = slopes[6 * x + 3 + c] = slopes[3 * x + c]
         whole = (width << halved) // scale
         for x in range(whole):
             hole = np.uint8(0)
             begin = x * scale
-            for t in range(begin >> halved, ((begin + scale - 1) >> halved) + 1):
+            for t in range(begin, begin + scale):
                 hole |= anywhere[t]
             if hole:
                 continue
@@ -309,18 +316,19 @@ def _shrink(image, mask, scale, halved, side, small, holes, energy, first, last,
             # Left half, middle column of an odd box, which is in neither half, and right half; down is their slopes.
             for c in range(3):
                 left = middle = right = down = np.int64(0)
-                for t in range(begin, begin + half):
-                    n = np.uintp(3 * (t >> halved) + c)
+                n = np.uintp(3 * begin + c)
+                for _ in range(half):
                     left += np.int64(sums[n])
                     down += np.int64(slopes[n])
+                    n += np.uintp(3)
                 if scale % 2:
-                    n = np.uintp(3 * ((begin + half) >> halved) + c)
                     middle = np.int64(sums[n])
                     down += np.int64(slopes[n])
-                for t in range(begin + scale - half, begin + scale):
-                    n = np.uintp(3 * (t >> halved) + c)
+                    n += np.uintp(3)
+                for _ in range(half):
                     right += np.int64(sums[n])
                     down += np.int64(slopes[n])
+                    n += np.uintp(3)
                 small[c, y, x] = np.float32(left + middle + right) * gain
                 energy[c, y, block] += (np.float32(left - right) * share) ** 2
                 energy[3 + c, y, block] += (np.float32(down) * share) ** 2
