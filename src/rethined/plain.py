@@ -27,16 +27,17 @@ def shrink(
     """
     h, w = grid
     rows, columns = (min((a << halved) // scale, b) for a, b in zip(mask.shape, grid, strict=True))
-    across = np.arange(columns * scale) >> halved
     small, holes = np.zeros((3, h, w), np.float32), np.ones(grid, np.float32)
     energy, squares = np.zeros((6, h, w // patch_size), np.float32), np.zeros((6, w), np.float32)
     half = scale // 2
     gain = np.float32(1 / (scale * scale * np.iinfo(image.dtype).max))
     share = gain * np.float32(scale) / np.float32(max(2 * half, 1))
     for y in range(rows):  # a row of boxes at a time: nothing of the photo's size
-        strip = np.arange(y * scale, (y + 1) * scale)[:, None] >> halved, across
-        hole = mask[strip].reshape(scale, columns, scale).any((0, 2))
-        boxes = image[strip].reshape(scale, columns, scale, 3).astype(np.int64)
+        lines: Any = slice(y * scale, (y + 1) * scale), slice(columns * scale)
+        if halved:
+            lines = np.ix_(*(np.arange(part.stop)[part] >> 1 for part in lines))
+        hole = mask[lines].reshape(scale, columns, scale).any((0, 2))
+        boxes = image[lines].reshape(scale, columns, scale, 3).astype(np.int64)
         holes[y, :columns] = hole
         small[:, y, :columns] = np.where(hole, 0, boxes.sum((0, 2)).T.astype(np.float32) * gain)
         if half:

@@ -36,6 +36,7 @@ from rethined.bench.cases import Shown, read_cases
 from rethined.bench.paper_tables import PAPER_BLOCKS, paper_blocks
 from rethined.bench.provenance import read_json
 from rethined.bench.schema import REFERENCE, cell, columns_of
+from rethined.config import DEFAULT
 from rethined.engine import plan
 from rethined.errors import InputError
 from rethined.image import write_atomic
@@ -341,7 +342,7 @@ def _peers(results: Sequence[dict[str, Any]]) -> Table:
             about = [result["machine"]["cpu"], str(row["threads"]), f"{row['width']}x{row['height']}"]
             about.append(f"{row['hole']:.0%}")
             own = result["methods"]["rethined"] | {"weights": result["weights"]["rethined"]}
-            grid = plan(row["height"], row["width"], 32)
+            grid = plan(row["height"], row["width"], DEFAULT.stride)
             macs = own["macs_512"] * grid.height * grid.width / 512**2  # of a convolutional network
             engine = row["engine"] | {"ratio": 1.0, "macs": macs, "peak_mib": row["peak_mib"]}
             methods = [("rethined", own, engine)]

@@ -44,7 +44,6 @@ ALLOWED = frozenset(
         "MaxPool",
         "Min",
         "Mul",
-        "Pow",
         "QuantizeLinear",
         "ReduceMean",
         "ReduceSum",

@@ -56,7 +56,7 @@ def box_mean(x: Tensor, side: int) -> Tensor:
 class CellMeans(nn.Module):
     """Means of cells of `side` x `side` pixels: (B, channels, H, W) -> (B, channels, H / side, W / side).
 
-    Fused it is a convolution: of few channels, ONNX Runtime averages at half that speed.
+    Fused it is a convolution, which ONNX Runtime computes faster than an average of so few channels.
     """
 
     kernel: Tensor
