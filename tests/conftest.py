@@ -36,7 +36,7 @@ def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, names in (
         (upscale, ("_fill", "_shrink", "_contribute")),
         (search, ("_describe", "_surround", "_halve", "_pool", "_depths", "_prepare", "_run")),
-        (search, ("_regions", "_nudge", "_meld")),
+        (search, ("_regions", "_settle", "_meld")),
     ):
         for name in names:
             monkeypatch.setattr(module, name, None)

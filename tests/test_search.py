@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +25,7 @@ Floats = NDArray[np.float32]
 SHAPES = [(64, 64), (96, 64), (32, 160), (128, 96)]
 
 
-def scene(height: int, width: int, seed: int, coverage: float = 0.25) -> tuple[Floats, ...]:
+def scene(height: int, width: int, seed: int, coverage: float = 0.25, length: int = 32) -> tuple[Floats, ...]:
     """What `search.find` is given of a picture of `height` x `width` pixels with texture."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
@@ -31,13 +34,55 @@ def scene(height: int, width: int, seed: int, coverage: float = 0.25) -> tuple[F
     holes = mask.astype(np.float32)
     small = (0.5 + 0.3 * waves + rng.normal(0, 0.05, waves.shape)).clip(0, 1).astype(np.float32) * (1 - holes)
     low = rng.uniform(-0.05, 1.05, (3, height // 4, width // 4)).astype(np.float32)
-    vectors = rng.normal(size=(2, 32, height // 8, width // 8)).astype(np.float32)
+    vectors = rng.normal(size=(2, length, height // 8, width // 8)).astype(np.float32)
     query, key = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return small, holes, low, query, key
 
 
 def alone(work: Callable[[], object]) -> None:
     work()
+
+
+@pytest.mark.parametrize("length", [8, 40, 64])
+def test_queries_may_have_any_length(length: int, request: pytest.FixtureRequest) -> None:
+    inputs = scene(128, 96, seed=length, length=length)
+    fast = search.find(*inputs, alone)
+    request.getfixturevalue("without_numba")
+    slow = search.find(*inputs, alone)
+    assert fast is not None
+    assert slow is not None
+    np.testing.assert_array_equal(fast.source, slow.source)
+
+
+@pytest.mark.parametrize("processor", [{}, {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}])
+def test_vectors_are_multiplied_alike_on_all_processors(processor: dict[str, str]) -> None:
+    code = """
+import numpy as np
+from numba import njit
+from rethined.compiled import dot, unlike
+
+@njit
+def dots(a, b):
+    return dot(a, np.int64(3), b, np.int64(5))
+
+@njit
+def differences(values, weights):
+    return unlike(values, weights, np.int64(11), np.int64(290), np.int64(50))
+
+rng = np.random.default_rng(0)
+a, b = rng.integers(-127, 128, (2, 40), dtype=np.int8)
+assert dots(a, b) == (a[3:35].astype(int) * b[5:37]).sum()
+values, weights = rng.integers(0, 121, 600, dtype=np.int16), rng.integers(0, 9, 600, dtype=np.int16)
+i, j = (np.add.outer(np.arange(5) * 50, np.arange(25)) + first for first in (11, 290))
+assert differences(values, weights) == (weights[j] * (values[i].astype(int) - values[j]) ** 2).sum()
+print("pmadd" in next(iter(dots.inspect_asm().values())))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | processor, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    if processor:
+        assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize("numba", [True, False])

@@ -218,8 +218,9 @@ class Engine:
         place, hole = np.zeros((count, 1, 2), np.int32), np.zeros(count, np.bool_)
         place[sources.cells, 0], hole[sources.cells] = sources.place(scale), True
         ones, side = np.ones((count, 1), np.float32), int(search.CELL * scale)
-        heard = contributions(place, ones, hole, columns, side, self.config.overlap)
-        return Copies(heard, search.correction(core.low[0], sources, scale), search.CELL)
+        overlap = self.config.overlap
+        heard = self._upscaler.begin(lambda: contributions(place, ones, hole, columns, side, overlap))
+        return Copies(correction=search.correction(core.low[0], sources, scale), heard=heard(), side=search.CELL)
 
     def _attended(self, small: Floats, holes: Floats, core: CoreOutput, scale: float) -> Copies | None:
         """3.3 by attention over all pairs, which the core has computed: corrupted patches copy patches."""

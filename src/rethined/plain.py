@@ -152,7 +152,7 @@ def describe(
     half = np.float32(0.5)
     patches = slice(first // 2, last // 2)
     for vectors, quantised in ((query, q), (key, k)):
-        quantised[patches] = np.rint(vectors[:, patches].transpose(1, 2, 0) * np.float32(127))
+        quantised[patches, :, : len(vectors)] = np.rint(vectors[:, patches].transpose(1, 2, 0) * np.float32(127))
     height, width = last - first, known.shape[1]
 
     def pixels(picture: NDArray[Any]) -> NDArray[Any]:
@@ -472,8 +472,7 @@ def nudge(
     beyond: Ints,
     first: NDArray[np.int64],
     own: Ints,
-    before: Ints,
-    after: Ints,
+    moves: Ints,
     costs: NDArray[np.int64],
     fine: Ints,
     stay: int,
@@ -482,6 +481,7 @@ def nudge(
     stop: int,
 ) -> None:
     """Move regions `start` to `stop`: see `search._nudge`."""
+    before, after = moves[turn], moves[turn + 1]
     side = costs.shape[1]
     reach = side // 2
     axis = np.arange(4)

@@ -13,14 +13,14 @@ inputs give the same sources in any order of summation, on any number of threads
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rethined import plain
-from rethined.compiled import advance, compiled
+from rethined.compiled import LANES, advance, compiled, dot, unlike
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -70,8 +70,6 @@ NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), 
 
 MARGIN = max(REACH, *(jump for jumps in JUMPS for jump in jumps))
 """Cells around every grid in which nothing is, so that neighbours are looked up without minding the border."""
-ROW = np.asarray([1] * CHANNELS * (2 * REACH + 1) + [0] * 7, np.int16)
-"""The numbers in a row of surroundings, and as many more as fill vector registers."""
 GRAIN = 128
 """Cells that a thread takes at a time."""
 REGIONS = 16
@@ -131,7 +129,8 @@ class Level(NamedTuple):
     cells: int
     """Side of a patch in cells."""
     query: Bytes
-    """(N, D) of the patches, in units of 1 / UNIT."""
+    """(N, D) of the patches, in units of 1 / UNIT; after the last of a vector zeros, until D is one that is quickly
+    multiplied."""
     key: Bytes
     """(N, D)"""
 
@@ -167,7 +166,8 @@ def pyramid(
     height, width = low.shape[1:]
     values, known = np.empty((CHANNELS, height, width), np.int16), np.empty((height, width), np.bool_)
     grey = np.empty(small.shape[1:], np.int16)
-    q, k = (np.empty((*vectors.shape[1:], len(vectors)), np.int8) for vectors in (query, key))
+    length = -(-len(query) // (2 * LANES)) * 2 * LANES
+    q, k = (np.zeros((*vectors.shape[1:], length), np.int8) for vectors in (query, key))
     describe, rows = _describe or plain.describe, iter(range(0, height, 8))  # a multiple of 8, as both sides are
 
     def take() -> None:
@@ -250,17 +250,13 @@ def align(grey: Shorts, depth: NDArray[np.uint8], cells: Ints, source: Ints, tog
     count = len(own)
     moves, fine = np.zeros((NUDGES + 1, count, 2), np.int32), np.zeros((count, 2), np.int32)
     costs = np.zeros((count, 2 * NUDGE + 1, 2 * NUDGE + 1), np.int64)
-    nudge, given = _nudge or plain.nudge, (grey, shift, depth.shape[1], region, beyond, first, own)
-    for turn in range(NUDGES):
-        parts = iter(range(0, count, REGIONS))
-
-        def take(turn: int = turn, parts: Iterator[int] = parts) -> None:
-            for start in parts:
-                nudge(
-                    *given, moves[turn], moves[turn + 1], costs, fine, STAY, turn, start, min(start + REGIONS, count)
-                )
-
-        together(take)
+    arguments = (grey, shift, depth.shape[1], region, beyond, first, own, moves, costs, fine, STAY)
+    if _settle is None:
+        for turn in range(NUDGES):
+            plain.nudge(*arguments, turn, 0, count)
+    else:
+        settle, progress = _settle, np.zeros((2, NUDGES), np.int64)
+        together(lambda: settle(progress, *arguments, REGIONS))
     result: Ints = (moves[NUDGES] * np.int32(FINE) + fine)[region[cells]]
     return result
 
@@ -341,13 +337,15 @@ def _regions(shift, cells, width):  # type: ignore[no-untyped-def]
 
 @compiled()
 def _nudge(  # type: ignore[no-untyped-def]
-    grey, shift, width, region, beyond, first, own, before, after, costs, fine, stay, turn, start, stop
+    grey, shift, width, region, beyond, first, own, moves, costs, fine, stay, turn, start, stop
 ):
-    """Move regions `start` to `stop` from `before` to `after`, and what of a pixel is left to `fine`, by `align`.
+    """Move regions `start` to `stop` from `moves[turn]` to `moves[turn + 1]`, and what of a pixel is left to `fine`,
+    by `align`.
 
     `grey` (h, w); `shift` of all cells, of a grid of `width`; `region`, `beyond`, `first` and `own` from
     `_regions`. In turn 0 only known cells count, and what they say is kept in `costs`.
     """
+    before, after = moves[turn], moves[turn + 1]
     reach, side = NUDGE, 2 * NUDGE + 1
     line = side + CELL - 1
     # A cell's window is flat, and so are the moves, with as many between rows: one long loop fills vector registers.
@@ -357,6 +355,17 @@ def _nudge(  # type: ignore[no-untyped-def]
     offers = sums[: side * line].reshape((side, line))
     columns = np.uint32(width)
     for r in range(start, stop):
+        if turn > 1:  # where nothing around has moved since the last turn, neither does this
+            still = True
+            for n in range(first[r], first[r + 1]):
+                other = region[beyond[n]]
+                if other >= 0:
+                    still &= (before[other, 0] == moves[turn - 1, other, 0]) & (
+                        before[other, 1] == moves[turn - 1, other, 1]
+                    )
+            if still:
+                after[r, 0], after[r, 1] = before[r, 0], before[r, 1]
+                continue
         sums[:] = 0
         for a in range(side):
             for b in range(side):
@@ -405,6 +414,24 @@ def _nudge(  # type: ignore[no-untyped-def]
                 fine[r, 1] = (above - below) * (FINE // 2) // (above + below)
 
 
+@compiled()
+def _settle(  # type: ignore[no-untyped-def]
+    progress, grey, shift, width, region, beyond, first, own, moves, costs, fine, stay, grain
+):
+    """All turns of `_nudge`, shared by threads as the phases of `_run` are. `progress` (2, turns), zeros."""
+    begun, done, count = progress[0], progress[1], len(own)
+    for turn in range(progress.shape[1]):
+        while True:
+            start = grain * advance(begun, turn, 1)
+            if start >= count:
+                break
+            stop = min(start + grain, count)
+            _nudge(grey, shift, width, region, beyond, first, own, moves, costs, fine, stay, turn, start, stop)
+            advance(done, turn, 1)
+        while grain * advance(done, turn, 0) < count:
+            pass
+
+
 @compiled("contract")
 def _sample(colours, y, x):  # type: ignore[no-untyped-def]
     """`colours` (h, w, 3) at row `y` and column `x`, which are inside, interpolated bilinearly."""
@@ -432,8 +459,8 @@ def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[
     joined = np.zeros((h + 2, w + 2, 3), np.float32)  # with a margin of zeros
     colours = np.empty((h, w, 3), np.float32)
     for y in range(h):
-        for c in range(3):
-            for x in range(w):
+        for x in range(w):
+            for c in range(3):
                 colours[y, x, c] = joined[y + 1, x + 1, c] = low[c, y, x]
     flat = joined.reshape(-1, 3)
     order = np.empty(len(cells), np.int64)
@@ -473,16 +500,26 @@ def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[
             share[i] += np.float32(1)
             down, across = np.float32(dy), np.float32(dx)
             # u_p - u_q as the source of p has it, and as that of q has it; a known cell is its own source.
-            onward = _sample(colours, own[0] + down, own[1] + across)
             q = number[qy * w + qx]
-            if q < 0:
-                for c in range(3):
-                    wanted[i, c] += copied[i, c] - onward[c]
-            else:
+            if q >= 0:
                 other = place[order[q]]
-                back = _sample(colours, other[0] - down, other[1] - across)
+                ahead, beside = own[0] + down, own[1] + across
+                if (
+                    (ahead == other[0])
+                    & (beside == other[1])
+                    & (ahead - down == own[0])
+                    & (beside - across == own[1])
+                ):
+                    for c in range(3):  # both copy on from one place to the next
+                        wanted[i, c] += copied[i, c] - copied[q, c]
+                    continue
+                onward, back = _sample(colours, ahead, beside), _sample(colours, other[0] - down, other[1] - across)
                 for c in range(3):
                     wanted[i, c] += ((copied[i, c] - onward[c]) + (back[c] - copied[q, c])) * np.float32(0.5)
+            else:
+                onward = _sample(colours, own[0] + down, own[1] + across)
+                for c in range(3):
+                    wanted[i, c] += copied[i, c] - onward[c]
         share[i] = relaxation / share[i]
     rest = np.float32(1) - relaxation
     for _ in range(sweeps):
@@ -800,13 +837,14 @@ def _improve(  # type: ignore[no-untyped-def]
     patch), `affinity` and `cost`.
     """
     margin = np.int64(stride - width) // 2
-    line = 5 * stride
+    line = np.int64(5 * stride)
+    length = np.int64(query.shape[1])
     offers = np.empty(10, np.int64)
     moves_y, moves_x = np.empty(guesses, np.int64), np.empty(guesses, np.int64)
     for i in range(first, last):
         here = np.int64(places[i])
         mine = 5 * (here - 2 * stride - 2)
-        asking = query[asked[i]]
+        asking = np.int64(asked[i]) * length
         best = np.int64(shift[here])
         left, right = np.int64(shift[here - 1]), np.int64(shift[here + 1])
         above, below = np.int64(shift[here - stride]), np.int64(shift[here + stride])
@@ -827,7 +865,7 @@ def _improve(  # type: ignore[no-untyped-def]
                 offers[count] = offer
                 count += (offer != best) & (patch[np.uintp(here + offer)] >= 0)
         reach = radius
-        for n in range(guesses):  # as `pseudo_random`
+        for n in range(guesses):  # as `plain.pseudo_random`
             random = np.uint32((cells[i] * 7919 + (counter * 16 + n) * 104729 + 12345) % 65521)
             span = np.uint32(2 * reach + 1)
             moves_y[n] = np.int64(random * np.uint32(17364) % np.uint32(65521) % span) - reach
@@ -846,22 +884,17 @@ def _improve(  # type: ignore[no-untyped-def]
                 offer = best + (down * stride + across) * inside
                 if (offer == best) | (patch[np.uintp(here + offer)] < 0):
                     continue
-            product = np.int32(0)
-            answer = key[patch[np.uintp(here + offer)]]
-            for t in range(len(answer)):
-                product = np.int32(product + np.int32(asking[t]) * np.int32(answer[t]))
+            answering = np.int64(patch[np.uintp(here + offer)]) * length
+            product = dot(query, asking, key, answering)
+            for t in range(2 * LANES, length, 2 * LANES):
+                product = np.int32(product + dot(query, asking + t, key, answering + t))
             alone = 4 - (offer == left) - (offer == right) - (offer == above) - (offer == below)
             others = min(max(uses[np.uintp(here + offer)] - (offer == own), 0), often)
             apart = np.int32(dear * alone + again * others)
             price = np.int32(affinity[i] * (np.int32(16129) - product) + apart)
             if price >= least:
                 continue
-            theirs = mine + 5 * offer
-            for t in range(32):
-                for r in range(5):
-                    d = np.int16(values[np.uintp(theirs + r * line + t)] - values[np.uintp(mine + r * line + t)])
-                    weighted = np.int16(d * np.int16(weights[np.uintp(mine + r * line + t)] * ROW[t]))
-                    price = np.int32(price + np.int32(d) * np.int32(weighted))
+            price = np.int32(price + unlike(values, weights, mine + 5 * offer, mine, line))
             if price < least:
                 least, bare = price, np.int32(price - apart)
                 best = offer

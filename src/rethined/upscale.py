@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rethined import plain
 from rethined.compiled import compiled
 
+T = TypeVar("T")
 SHARED = 32
 """Rows or patches that are worth waking another thread for."""
 
@@ -165,22 +166,30 @@ def _fill(target, mask, rows, place, weight, vertical, horizontal, correction, s
         bottom, right = min(top + side, height), min(left + side, width)
         if top >= height or left >= width:
             continue
-        # The four neighbours heard by each quadrant: up or down, left or right, both, and oneself.
-        for qy in range(2 if overlap else 1):
+        # The four neighbours heard by each quadrant: up or down, left or right, both, and oneself. Where all that are
+        # heard say the same, so does the patch alone.
+        alike = overlap and weight[r, 4, 0] > 0
+        for e in range(place.shape[1]):
+            for k in range(count):
+                alike &= (weight[r, e, k] == 0) | (
+                    (place[r, e, k, 0] == place[r, 4, 0, 0]) & (place[r, e, k, 1] == place[r, 4, 0, 1])
+                )
+        parts = 2 if overlap and not alike else 1
+        for qy in range(parts):
             y0 = top + (middle if qy else 0)
-            y1 = bottom if qy or not overlap else min(top + middle, bottom)
-            for qx in range(2 if overlap else 1):
+            y1 = bottom if qy or parts == 1 else min(top + middle, bottom)
+            for qx in range(parts):
                 x0 = left + (middle if qx else 0)
-                x1 = right if qx or not overlap else min(left + middle, right)
+                x1 = right if qx or parts == 1 else min(left + middle, right)
                 if y0 >= y1 or x0 >= x1:
                     continue
                 entries = 0
                 whole = np.float32(0)
                 same = True
-                for a in range(2 if overlap else 1):
-                    dy = (qy * 2 if a else 1) if overlap else 1
-                    for b in range(2 if overlap else 1):
-                        dx = (qx * 2 if b else 1) if overlap else 1
+                for a in range(parts):
+                    dy = qy * 2 if a else 1
+                    for b in range(parts):
+                        dx = qx * 2 if b else 1
                         e = dy * 3 + dx if overlap else 0
                         for k in range(count):
                             w = weight[r, e, k]
@@ -258,8 +267,7 @@ def _shrink(image, mask, scale, halved, side, small, holes, energy, first, last,
 
     Boxes of scale x scale: the mean of the image, zero where any pixel is a hole or beyond the border; hole 1 there.
     If `halved`, 1 not 0, boxes are of half pixels.
-    Images come in as zeros and holes as ones, so that what lies beyond the border is left alone. `energy`
-    (6, h, w / side), zeros, gets the sums along each row of a patch of the squares that `fine_detail` averages.
+    `energy` (6, h, w / side) gets the sums along each row of a patch of the squares that `fine_detail` averages.
     `like` is of a type that holds the sum of a column of a box.
     """
     height, width = mask.shape
@@ -270,14 +278,18 @@ def _shrink(image, mask, scale, halved, side, small, holes, energy, first, last,
     half = scale // 2
     share = gain * np.float32(scale) / np.float32(max(2 * half, 1))
     for y in range(first, last):
+        inside = width if scale == 1 and y < height else 0  # where there is nothing to sum
+        holes[y, inside:], energy[:, y], small[:, y, inside:] = np.float32(1), np.float32(0), np.float32(0)
         if (y + 1) * scale > height << halved:
             continue
-        if scale == 1:  # nothing to sum
+        if inside:
+            line, known = image[y], mask[y]
             for x in range(width):
-                if not mask[y, x]:
-                    holes[y, x] = np.float32(0)
-                    for c in range(3):
-                        small[c, y, x] = np.float32(image[y, 3 * x + c]) * gain
+                holes[y, x] = np.float32(known[x])
+            for c in range(3):
+                row = small[c, y]
+                for x in range(width):
+                    row[x] = np.float32(line[3 * x + c]) * (gain * (np.float32(1) - holes[y, x]))
             continue
         sums[:] = 0
         slopes[:] = 0
@@ -362,11 +374,11 @@ class Upscaler:
             if not other.cancel():
                 other.result()
 
-    def begin(self, work: Callable[[], object]) -> Callable[[], object]:
-        """Call `work` on another thread, if there is one; what is returned waits for it to end."""
+    def begin(self, work: Callable[[], T]) -> Callable[[], T]:
+        """Call `work` on another thread, if there is one; what is returned waits for it, and returns its result."""
         if self._pool is None:
-            work()
-            return lambda: None
+            done = work()
+            return lambda: done
         return self._pool.submit(work).result
 
     def spread(self, work: Callable[[int, int], object], count: int) -> None:
@@ -401,11 +413,14 @@ class Upscaler:
         small, holes, energy = self._buffers(h, w, patch_size)
         flat, bits = image.reshape(height, width * 3), mask.view(np.uint8)
         gain = np.float32(1 / (factor * factor * np.iinfo(image.dtype).max))
-        rows = min(h, -(-(height << halved) // factor))
         like = np.empty(0, np.int16 if image.dtype == np.uint8 and factor <= 128 else np.int32)
-        self.spread(
-            lambda a, b: _shrink(flat, bits, factor, halved, patch_size, small, holes, energy, a, b, gain, like), rows
-        )
+        arguments = (flat, bits, factor, halved, patch_size, small, holes, energy)
+        if factor == 1:  # less work than to wake another thread
+            _shrink(*arguments, 0, h, gain, like)
+            return Small(
+                small[None], holes[None, None], np.zeros((1, 6, h // patch_size, w // patch_size), np.float32)
+            )
+        self.spread(lambda a, b: _shrink(*arguments, a, b, gain, like), h)
         detail = np.sqrt(energy.reshape(6, h // patch_size, patch_size, -1).sum(2) / np.float32(patch_size**2))
         return Small(small[None], holes[None, None], detail[None])
 
@@ -415,11 +430,8 @@ class Upscaler:
         if getattr(self._kept, "key", None) != key:
             shapes = (3, h, w), (h, w), (6, h, w // patch_size)
             self._kept.key, self._kept.arrays = key, tuple(np.empty(shape, np.float32) for shape in shapes)
-        small, holes, energy = self._kept.arrays
-        small.fill(0)
-        holes.fill(1)
-        energy.fill(0)
-        return small, holes, energy
+        kept: tuple[NDArray[np.float32], ...] = self._kept.arrays
+        return kept
 
     def fill(
         self,
