@@ -283,6 +283,7 @@ def level(
                         offers.append((sy - dy, sx - dx))
             offers += [None] * guesses
             reach = max(height, width) // (4 if coarser is not None else 1)
+            reach = max(1, reach // constants.NARROW) if counter % 2 else reach
             for n, offer in enumerate(offers):
                 if offer is None:
                     a, b = random(y, x, counter * 16 + n - len(offers) + guesses)

@@ -409,7 +409,7 @@ def improve(
     for n in (0, 1, 2, 3, 5, 6, 7, 8) if jump else ():
         moved = shift[places + ((n // 3 - 1) * stride + n % 3 - 1) * jump].astype(np.int64)
         offer(moved, moved != best)
-    reach = radius
+    reach = max(1, radius // 4) if counter % 2 else radius
     for n in range(guesses):
         random = (cells * 7919 + (counter * 16 + n) * 104729 + 12345) % 65521
         down, across = (random * factor % 65521 % (2 * reach + 1) - reach for factor in (17364, 31337))

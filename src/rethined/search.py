@@ -60,6 +60,8 @@ JUMPS = ((8, 4, 2, 1), (2, 1), (1,), (1,))
 """In each round: how far away, in cells, the neighbours are whose sources are tried."""
 GUESSES = (2, 4, 8)
 """By level, finest first: random places tried after the neighbours', each within half the last one's distance."""
+NARROW = 4
+"""In every second step of a round the first of them is within that part of the distance."""
 INHERITED = (3, 6)
 """By level: how deep in the hole, in cells, the coarser level has its say. Nearer to what is known, small cells and
 the low band say more."""
@@ -864,7 +866,7 @@ def _improve(  # type: ignore[no-untyped-def]
                 offer = np.int64(shift[np.uintp(here + ((n // 3 - 1) * stride + n % 3 - 1) * jump)])
                 offers[count] = offer
                 count += (offer != best) & (patch[np.uintp(here + offer)] >= 0)
-        reach = radius
+        reach = max(1, radius // NARROW) if counter % 2 else radius
         for n in range(guesses):  # as `plain.pseudo_random`
             random = np.uint32((cells[i] * 7919 + (counter * 16 + n) * 104729 + 12345) % 65521)
             span = np.uint32(2 * reach + 1)

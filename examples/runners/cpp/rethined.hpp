@@ -347,7 +347,8 @@ private:
                 const int alone = int(4 - std::count(beside.begin(), beside.end(), offer - cell));
                 return affinity * (SEAM * alone + REPEAT * std::clamp(uses[offer] - (offer == own), 0, OFTEN));
             };
-            int best = own, bare = cost[i], least = fresh ? INT32_MAX : bare + apart(best), reach = radius;
+            int best = own, bare = cost[i], least = fresh ? INT32_MAX : bare + apart(best);
+            int reach = counter % 2 ? std::max(1, radius / 4) : radius;  // every second step looks nearer
             for (int candidate = fresh ? -1 : 0; candidate < (jump ? 8 + guesses : 0); candidate++) {
                 int sy = best / w, sx = best % w;
                 if (candidate >= 0 && candidate < 8) {

@@ -273,7 +273,7 @@ def search(
             there = np.where(inside, place[y.clip(0, h - 1), x.clip(0, w - 1)], -1)
             sy, sx = np.divmod(source[there], w)
             offer(sy - dy, sx - dx, there >= 0)
-        reach = radius
+        reach = max(1, radius // 4) if counter % 2 else radius  # every second step looks nearer
         for guess in range(guesses):
             a, b = pseudo_random(targets, counter * 16 + guess)
             offer(best // w + a % (2 * reach + 1) - reach, best % w + b % (2 * reach + 1) - reach, np.True_)

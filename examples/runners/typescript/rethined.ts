@@ -377,7 +377,8 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
         const alone = Number(here !== left) + Number(here !== right) + Number(here !== up) + Number(here !== below);
         return affinity * (SEAM * alone + REPEAT * others);
       };
-      let best = own, bare = cost[i]!, least = fresh ? Infinity : bare + apart(best), reach = radius;
+      let best = own, bare = cost[i]!, least = fresh ? Infinity : bare + apart(best);
+      let reach = counter % 2 ? Math.max(1, radius >> 2) : radius; // every second step looks nearer
       for (let candidate = fresh ? -1 : 0; candidate < (jump ? 8 + guesses : 0); candidate++) {
         let sy = Math.floor(best / w), sx = best % w;
         if (candidate >= 0 && candidate < 8) {

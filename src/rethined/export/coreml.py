@@ -199,6 +199,7 @@ OPERATORS: dict[str, Callable[[dict[str, Any]], tuple[Tensor, ...]]] = {
     "reduce_sum": lambda g: (g["x"].sum(_list(g["axes"]), keepdim=bool(g["keep_dims"])),),
     "reduce_sum_square": lambda g: (g["x"].square().sum(_list(g["axes"]), keepdim=bool(g["keep_dims"])),),
     "relu": lambda g: (g["x"].relu(),),
+    "reshape": lambda g: (g["x"].reshape(_list(g["shape"])),),
     "split": _split,
     "sqrt": lambda g: (g["x"].sqrt(),),
     "square": lambda g: (g["x"].square(),),

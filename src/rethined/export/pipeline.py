@@ -654,7 +654,9 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
             better = cost < least
             return g.where(better, other, best), g.where(better, cost, least), g.op("Max", reach // 2, 1)
 
-        best, least, _ = g.loop(search.GUESSES[number], guess, (best, INT), (least, FLOAT), (radius, INT))
+        narrow = g.op("Max", radius // search.NARROW, 1)
+        distance = g.where(g.op("Equal", counter % 2, 1), narrow, radius)
+        best, least, _ = g.loop(search.GUESSES[number], guess, (best, INT), (least, FLOAT), (distance, INT))
         return best, least - apart(best)
 
     def allowed(otherwise: Value, sy: Value, sx: Value, also: Value | None) -> Value:
