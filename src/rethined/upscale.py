@@ -145,8 +145,7 @@ def _fill(target, mask, rows, place, weight, vertical, horizontal, correction, s
     middle = side // 2
     overlap = place.shape[1] == 9
     count = place.shape[2]
-    fine = np.zeros(3 * side, np.float32)
-    coarse = np.empty(3 * (low_side + 2), np.float32)
+    fine = np.empty((2, 3 * side), np.float32)
     total = np.empty(3 * side, np.float32)
     norm = np.empty(3 * side, np.float32)
     entry_top = np.empty(4 * count, np.int64)
@@ -160,21 +159,14 @@ def _fill(target, mask, rows, place, weight, vertical, horizontal, correction, s
         at = (np.float32(v) + np.float32(0.5)) / np.float32(scale) + np.float32(0.5)
         position[v] = int(at)
         fraction[v] = at - np.float32(int(at))
+    parts = 2 if overlap else 1
     for r in range(len(rows)):
         py, px = rows[r] // columns, rows[r] % columns
         top, left = py * side, px * side
         bottom, right = min(top + side, height), min(left + side, width)
         if top >= height or left >= width:
             continue
-        # The four neighbours heard by each quadrant: up or down, left or right, both, and oneself. Where all that are
-        # heard say the same, so does the patch alone.
-        alike = overlap and weight[r, 4, 0] > 0
-        for e in range(place.shape[1]):
-            for k in range(count):
-                alike &= (weight[r, e, k] == 0) | (
-                    (place[r, e, k, 0] == place[r, 4, 0, 0]) & (place[r, e, k, 1] == place[r, 4, 0, 1])
-                )
-        parts = 2 if overlap and not alike else 1
+        # The four neighbours heard by each quadrant: up or down, left or right, both, and oneself.
         for qy in range(parts):
             y0 = top + (middle if qy else 0)
             y1 = bottom if qy or parts == 1 else min(top + middle, bottom)
@@ -205,30 +197,29 @@ def _fill(target, mask, rows, place, weight, vertical, horizontal, correction, s
                 # Where every neighbour is heard, the windows sum to 1 by construction.
                 complete = overlap and whole > np.float32(3.9999)
                 begin, length = (x0 - left) * 3, (x1 - x0) * 3
+                before = -2
                 for y in range(y0, y1):
-                    wanted = False
+                    holes = 0
                     for x in range(x0, x1):
-                        if mask[y, x]:
-                            wanted = True
-                            break
-                    if not wanted:
+                        holes += mask[y, x]
+                    if not holes:
                         continue
                     u = y - top
-                    # up(correction): two rows of it mixed, then stretched along the row.
+                    # up(correction): two rows of it, stretched once for all that lie between, then mixed.
                     at = (np.float32(y) + np.float32(0.5)) / np.float32(scale) - np.float32(0.5)
                     row = int(np.floor(at))
                     f = at - np.float32(row)
-                    above, below = min(max(row, 0), low_height - 1), min(max(row + 1, 0), low_height - 1)
-                    for i in range(low_side + 2):
-                        j = min(max(px * low_side - 1 + i, 0), low_width - 1)
-                        for c in range(3):
-                            coarse[3 * i + c] = (
-                                correction[above, 3 * j + c] * (np.float32(1) - f) + correction[below, 3 * j + c] * f
-                            )
-                    for v in range(x0 - left, x1 - left):
-                        i, g = position[v], fraction[v]
-                        for c in range(3):
-                            fine[3 * v + c] = coarse[3 * i + c] * (np.float32(1) - g) + coarse[3 * i + 3 + c] * g
+                    if row != before:
+                        before = row
+                        for n in range(2):
+                            line = correction[min(max(row + n, 0), low_height - 1)]
+                            for v in range(x0 - left, x1 - left):
+                                i = px * low_side - 1 + position[v]
+                                here, after = 3 * min(max(i, 0), low_width - 1), 3 * min(max(i + 1, 0), low_width - 1)
+                                for c in range(3):
+                                    fine[n, 3 * v + c] = (
+                                        line[here + c] * (np.float32(1) - fraction[v]) + line[after + c] * fraction[v]
+                                    )
                     if entries == 0:
                         total[:length] = 0
                     elif same:
@@ -252,13 +243,19 @@ def _fill(target, mask, rows, place, weight, vertical, horizontal, correction, s
                         if not complete:
                             for t in range(length):
                                 total[t] /= max(norm[t], np.float32(1e-4))
-                    line = target[y, x0 * 3 : x1 * 3]
+                    drawn = target[y, x0 * 3 : x1 * 3]
+                    above, below = fine[0, begin : begin + length], fine[1, begin : begin + length]
+                    for t in range(length):
+                        value = total[t] + (above[t] * (np.float32(1) - f) + below[t] * f)
+                        total[t] = min(max(value, np.float32(0)), peak) + np.float32(0.5)
+                    if holes == x1 - x0:
+                        for t in range(length):
+                            drawn[t] = total[t]
+                        continue
                     for x in range(x1 - x0):
                         if mask[y, x0 + x]:
                             for c in range(3):
-                                value = total[3 * x + c] + fine[begin + 3 * x + c]
-                                value = min(max(value, np.float32(0)), peak) + np.float32(0.5)
-                                line[3 * x + c] = value
+                                drawn[3 * x + c] = total[3 * x + c]
 
 
 @compiled()
@@ -315,35 +312,44 @@ def _shrink(image, mask, scale, halved, side, small, holes, energy, first, last,
                 for c in range(3):
                     sums[6 * x + c] = sums[6 * x + 3 + c] = sums[3 * x + c]
                     slopes[6 * x + c] = slopes[6 * x + 3 + c] = slopes[3 * x + c]
-        whole = (width << halved) // scale
-        for x in range(whole):
-            hole = np.uint8(0)
-            begin = x * scale
-            for t in range(begin, begin + scale):
-                hole |= anywhere[t]
-            if hole:
-                continue
-            holes[y, x] = np.float32(0)
-            block = x // side
-            # Left half, middle column of an odd box, which is in neither half, and right half; down is their slopes.
-            for c in range(3):
-                left = middle = right = down = np.int64(0)
-                n = np.uintp(3 * begin + c)
-                for _ in range(half):
-                    left += np.int64(sums[n])
-                    down += np.int64(slopes[n])
-                    n += np.uintp(3)
-                if scale % 2:
-                    middle = np.int64(sums[n])
-                    down += np.int64(slopes[n])
-                    n += np.uintp(3)
-                for _ in range(half):
-                    right += np.int64(sums[n])
-                    down += np.int64(slopes[n])
-                    n += np.uintp(3)
-                small[c, y, x] = np.float32(left + middle + right) * gain
-                energy[c, y, block] += (np.float32(left - right) * share) ** 2
-                energy[3 + c, y, block] += (np.float32(down) * share) ** 2
+        boxes = (width << halved) // scale
+        for block in range(energy.shape[2]):
+            # Of a patch's row; in registers, where sums of R, G and B wait for nothing.
+            across_red = across_green = across_blue = np.float32(0)
+            down_red = down_green = down_blue = np.float32(0)
+            for x in range(block * side, min(block * side + side, boxes)):
+                hole = np.uint8(0)
+                for t in range(x * scale, x * scale + scale):
+                    hole |= anywhere[t]
+                if hole:
+                    continue
+                holes[y, x] = np.float32(0)
+                # In two halves; the middle column of an odd box is in neither.
+                n = np.uintp(3 * x * scale)
+                red = green = blue = np.int64(0)
+                tilt_red = tilt_green = tilt_blue = np.int64(0)
+                left_red = left_green = left_blue = last_red = last_green = last_blue = np.int64(0)
+                for part in range(3):
+                    for _ in range(half if part != 1 else scale - 2 * half):
+                        red, green, blue = red + sums[n], green + sums[n + np.uintp(1)], blue + sums[n + np.uintp(2)]
+                        tilt_red, tilt_green = tilt_red + slopes[n], tilt_green + slopes[n + np.uintp(1)]
+                        tilt_blue += slopes[n + np.uintp(2)]
+                        n += np.uintp(3)
+                    if part == 0:
+                        left_red, left_green, left_blue = red, green, blue
+                    elif part == 1:
+                        last_red, last_green, last_blue = red, green, blue
+                small[0, y, x] = np.float32(red) * gain
+                small[1, y, x] = np.float32(green) * gain
+                small[2, y, x] = np.float32(blue) * gain
+                across_red += (np.float32(left_red - red + last_red) * share) ** 2
+                across_green += (np.float32(left_green - green + last_green) * share) ** 2
+                across_blue += (np.float32(left_blue - blue + last_blue) * share) ** 2
+                down_red += (np.float32(tilt_red) * share) ** 2
+                down_green += (np.float32(tilt_green) * share) ** 2
+                down_blue += (np.float32(tilt_blue) * share) ** 2
+            energy[0, y, block], energy[1, y, block], energy[2, y, block] = across_red, across_green, across_blue
+            energy[3, y, block], energy[4, y, block], energy[5, y, block] = down_red, down_green, down_blue
 
 
 class Small(NamedTuple):
