@@ -597,7 +597,8 @@ def _describe(small, holes, low, query, key, values, known, grey, q, k, first, l
                 for u in range(4):
                     at = np.uintp(4 * cx + u)
                     pixels[at] = np.int16(np.floor(line[at] * np.float32(255) + half)) * whole[cx]
-        known[cy] = whole
+        for cx in range(width):  # to assign an array takes numba 5 seconds more, once, for messages that nobody sees
+            known[cy, cx] = whole[cx]
         for c in range(3):
             guess, total, to = low[c, cy], sums[c], values[c, cy]
             for cx in range(width):
@@ -730,7 +731,8 @@ def _prepare(values, depth, side, number, coarser, inherits):  # type: ignore[no
             for c in range(CHANNELS):
                 weights[CHANNELS * (begin + x) + c] = count
                 picture[0, CHANNELS * (begin + x) + c] = values[c, y, x]
-    picture[1] = picture[0]
+    for n in range(len(weights)):
+        picture[1, n] = picture[0, n]
     # What is compared: sums over surroundings, first of columns.
     column = np.empty(stride, np.int16)
     for y in range(MARGIN, height + MARGIN):
