@@ -16,7 +16,7 @@ from rethined.errors import WeightsError
 from rethined.masks import free_form
 from rethined.model import Rethined
 from rethined.model.blocks import RepConv, fused
-from rethined.model.coarse import calmed, pull_push
+from rethined.model.coarse import calmed, pull_push, spread
 from rethined.model.patch_match import (
     Attention,
     contributions,
@@ -259,6 +259,14 @@ def test_pull_push_is_its_loop(coverage: tuple[float, float]) -> None:
     np.testing.assert_allclose(got, want, atol=1e-5)
     known = mask[0, 0].numpy() == 0
     np.testing.assert_array_equal(got[known], image[0].permute(1, 2, 0).numpy()[known])
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("side", [1, 2, 4])
+def test_cells_are_spread_over_pixels(side: int, batch: int) -> None:
+    cells, mask = torch.rand(batch, 3, 5, 7), torch.rand(batch, 1, 5 * side, 7 * side)
+    want = cells.repeat_interleave(side, 2).repeat_interleave(side, 3) * mask
+    assert torch.equal(spread(cells, mask), want)
 
 
 @pytest.mark.parametrize("band", [1, 4])
