@@ -267,6 +267,7 @@ def test_cells_are_spread_over_pixels(side: int, batch: int) -> None:
     cells, mask = torch.rand(batch, 3, 5, 7), torch.rand(batch, 1, 5 * side, 7 * side)
     want = cells.repeat_interleave(side, 2).repeat_interleave(side, 3) * mask
     assert torch.equal(spread(cells, mask), want)
+    assert torch.equal(spread(cells, mask, by_rows=False), want)
 
 
 @pytest.mark.parametrize("band", [1, 4])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import subprocess
 import tempfile
@@ -53,6 +54,8 @@ def convert(
 
     assert sizes
     inputs = sample(model.config, sizes[0], 0)
+    model = copy.deepcopy(model)
+    model.coarse.by_rows = False  # products of four axes cost ncnn as much as all convolutions
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with quiet():

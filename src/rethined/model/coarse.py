@@ -53,15 +53,17 @@ def box_mean(x: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(F.avg_pool2d(x, (side, 1), 1, (side // 2, 0)), (1, side), 1, (0, side // 2))
 
 
-def spread(cells: Tensor, mask: Tensor) -> Tensor:
+def spread(cells: Tensor, mask: Tensor, by_rows: bool = True) -> Tensor:
     """`cells` (B, C, h, w) repeated over the pixels of `mask` (B, 1, H, W), times that.
 
-    Along rows by interpolation, down columns by the product: of what ONNX Runtime has the fastest.
+    `by_rows`: along rows by interpolation, down columns by the product, which most runtimes do in half the time.
     """
     batch, channels, height, width = *cells.shape[:2], *mask.shape[2:]
     side = mask.shape[2] // cells.shape[2]
     if side == 1:
         return cells * mask
+    if not by_rows:
+        return F.interpolate(cells, scale_factor=float(side), mode="nearest") * mask
     rows = F.interpolate(cells, scale_factor=(1.0, float(side)), mode="nearest")
     lead = (batch,) if batch > 1 else ()  # not every runtime knows more than four axes
     product = rows.reshape(*lead, channels, -1, 1, width) * mask.reshape(*lead, 1, -1, side, width)
@@ -111,6 +113,7 @@ class CoarseNetwork(nn.Module):
         super().__init__()
         widths, depths, branches = config.widths, config.depths, config.branches
         self.band = config.band
+        self.by_rows = True  # see `spread`; an exporter may know better
         self.levels = int(math.log2(config.stride // config.band))  # of the pyramid, until a cell is one stride
 
         def stage(width: int, depth: int) -> nn.Sequential:
@@ -140,7 +143,7 @@ class CoarseNetwork(nn.Module):
         `ModelConfig.stride`."""
         means, weight, hole = self.known(image, mask)
         base = pull_push(means, weight, self.levels)
-        x = self.stem(torch.cat([image + spread(base, mask), mask], 1))
+        x = self.stem(torch.cat([image + spread(base, mask, self.by_rows), mask], 1))
         skips = []
         for i, stage in enumerate(self.encoder):
             x = stage(x if i == 0 else self.down[i - 1](x))
