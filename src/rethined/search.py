@@ -461,8 +461,8 @@ def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[
     joined = np.zeros((h + 2, w + 2, 3), np.float32)  # with a margin of zeros
     colours = np.empty((h, w, 3), np.float32)
     for y in range(h):
-        for x in range(w):
-            for c in range(3):
+        for c in range(3):
+            for x in range(w):
                 colours[y, x, c] = joined[y + 1, x + 1, c] = low[c, y, x]
     flat = joined.reshape(-1, 3)
     order = np.empty(len(cells), np.int64)
@@ -597,7 +597,7 @@ def _describe(small, holes, low, query, key, values, known, grey, q, k, first, l
                 for u in range(4):
                     at = np.uintp(4 * cx + u)
                     pixels[at] = np.int16(np.floor(line[at] * np.float32(255) + half)) * whole[cx]
-        for cx in range(width):  # to assign an array takes numba 5 seconds more, once, for messages that nobody sees
+        for cx in range(width):  # to assign arrays here takes numba 2 seconds more, once, for messages nobody sees
             known[cy, cx] = whole[cx]
         for c in range(3):
             guess, total, to = low[c, cy], sums[c], values[c, cy]
@@ -731,7 +731,7 @@ def _prepare(values, depth, side, number, coarser, inherits):  # type: ignore[no
             for c in range(CHANNELS):
                 weights[CHANNELS * (begin + x) + c] = count
                 picture[0, CHANNELS * (begin + x) + c] = values[c, y, x]
-    for n in range(len(weights)):
+    for n in range(len(weights)):  # as in `_describe`
         picture[1, n] = picture[0, n]
     # What is compared: sums over surroundings, first of columns.
     column = np.empty(stride, np.int16)

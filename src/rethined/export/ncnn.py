@@ -55,7 +55,7 @@ def convert(
     assert sizes
     inputs = sample(model.config, sizes[0], 0)
     model = copy.deepcopy(model)
-    model.coarse.by_rows = False  # products of four axes cost ncnn as much as all convolutions
+    model.coarse.by_rows = False  # with products of four axes ncnn takes three times as long
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with quiet():

@@ -56,7 +56,7 @@ def box_mean(x: Tensor, side: int) -> Tensor:
 def spread(cells: Tensor, mask: Tensor, by_rows: bool = True) -> Tensor:
     """`cells` (B, C, h, w) repeated over the pixels of `mask` (B, 1, H, W), times that.
 
-    `by_rows`: along rows by interpolation, down columns by the product, which most runtimes do in half the time.
+    `by_rows`: along rows by interpolation, down columns by the product, which ONNX Runtime does in half the time.
     """
     batch, channels, height, width = *cells.shape[:2], *mask.shape[2:]
     side = mask.shape[2] // cells.shape[2]
