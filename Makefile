@@ -1,5 +1,5 @@
 # make demo      fill a hole in a 4K photograph; needs nothing but Python >= 3.11
-# make test      every test (ARGS="-k engine": some)
+# make test      every test, by as many processes as there are cores, at most 4 (ARGS="-k engine": some)
 # make check     format, lint, types, import directions
 # make bench     the paper's tables and figures on this machine, and a page with all of it, into build/bench: half an
 #                hour (PHOTOS=folder to measure on, TRAIN=others for tables 4 and 5 and the frontier, OUT=folder of results)
@@ -36,7 +36,7 @@ demo: $(ANY)
 	@echo; echo "Look at demo/city.jpg and, beside the original, at demo/city.jpg.side-by-side.jpg"
 
 test: $(DEV)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff format --check .

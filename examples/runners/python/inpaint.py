@@ -511,6 +511,8 @@ def read_pnm(path: Path) -> np.ndarray:
 
 
 def main() -> None:
+    if len(sys.argv) != 5:
+        sys.exit("usage: python inpaint.py rethined.onnx photo.ppm mask.pgm filled.ppm")
     core, photo, mask, out = map(Path, sys.argv[1:])
     session = ort.InferenceSession(core, providers=["CPUExecutionProvider"])
     result = inpaint(session, read_pnm(photo), read_pnm(mask) >= 128)
