@@ -29,7 +29,7 @@ RANKS = [
     {"image", "masks", "search", "upscale", "weights"},
     {"backends"},
     {"engine"},
-    {"batch"},
+    {"ahead", "batch"},
     {"cli", "__init__"},
     {"__main__"},
 ]

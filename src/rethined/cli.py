@@ -8,6 +8,7 @@ weights, or some photos of a folder); 130 interrupted; 143 terminated.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -153,7 +154,7 @@ def _inpaint_file(
     with ThreadPoolExecutor(1) as pool:  # files are read while the engine loads
         reading = pool.submit(batch.read, _source(image), _source(mask), options)
         engine = _engine(weights, threads)
-        engine.warm_up()
+        _warm_up(engine)
         photo, hole = reading.result()
     check_format(photo, format or photo.format)
     filled = batch.encode(photo, hole, batch.fill(photo, hole, engine), options, format)
@@ -182,8 +183,10 @@ def _inpaint_folder(
     started = time.perf_counter()
     jobs, others = batch.plan(image, mask, output, overwrite=overwrite)
     counts = {"filled": 0, "skipped": 0, "failed": 0}
+    engine = _engine(weights, threads)
+    _warm_up(engine)
     with _progress(len(jobs)) as advance:
-        for outcome in batch.run(jobs, _engine(weights, threads), options, overwrite=overwrite):
+        for outcome in batch.run(jobs, engine, options, overwrite=overwrite):
             counts[outcome.status] += 1
             advance(outcome)
     ignored = f" ({others} other files ignored)" if others else ""
@@ -223,6 +226,12 @@ def _engine(weights: Path | None, threads: int | None) -> Any:
     from rethined.engine import Engine
 
     return Engine(weights, threads=threads)
+
+
+def _warm_up(engine: Any) -> None:
+    from rethined import ahead
+
+    ahead.warm_up(engine, lambda message: typer.echo(message, err=True) if sys.stderr.isatty() else None)
 
 
 def _source(path: Path) -> Path | bytes:
@@ -318,6 +327,8 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def main() -> NoReturn:
     """The console script."""
+    # What compiling makes, stays: to look for cycles in it again and again took a seventh of the first run.
+    gc.set_threshold(100_000, 50, 50)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _on_signal)
     warnings.simplefilter("ignore")

@@ -1,0 +1,43 @@
+"""The first run, which compiles the loops."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("numba")
+
+LAST = "for loop in (search._regions, search._settle, search._meld, upscale._contribute, upscale._fill)"
+
+
+def run(program: str, **environment: str) -> Any:
+    """What `program` prints, as JSON, with an engine at hand."""
+    prelude = (
+        "import json, warnings; from rethined import ahead, search, upscale; from rethined.engine import Engine\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", prelude + program],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        timeout=240,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_the_other_process_compiles_what_a_call_needs() -> None:
+    program = f"ahead.compile_last(); Engine().warm_up(); print(json.dumps([len(loop.signatures) {LAST}]))"
+    assert run(program) == [1] * 5  # of other types there would be two
+
+
+def test_the_user_is_told_once(tmp_path: Path) -> None:
+    program = "told = []; ahead.warm_up(Engine(), told.append); print(json.dumps(told))"
+    (told,) = run(program, NUMBA_CACHE_DIR=str(tmp_path))
+    assert "compiles for this processor, once" in told
+    assert run(program, NUMBA_CACHE_DIR=str(tmp_path)) == []
