@@ -113,6 +113,8 @@ def session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Idle workers must not spin while another runtime, that is compared, wants the cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     loaded = ort.InferenceSession(data, options, providers=[(provider, dict(settings or {}))])
     if loaded.get_providers()[0] != provider:
         raise BackendError(f"ONNX Runtime's {provider} does not start here; its libraries may be missing")
