@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from rethined.export.core import Arrays, Run, Size, sample
 from rethined.export.onnx import quiet
@@ -16,7 +20,6 @@ from rethined.model.pipeline import Core
 ALLOWED = frozenset(
     {
         "alias_copy",
-        "avg_pool2d",
         "dim_order_ops::_to_dim_order_copy",
         "expand_copy",
         "pow",
@@ -27,6 +30,48 @@ ALLOWED = frozenset(
     }
 )
 """The operators that may be left to the portable kernels."""
+
+
+class Convolved(nn.Module):
+    """`core` in which means are depthwise convolutions. XNNPACK has those; means it has without margins alone, and on
+    the portable kernels they took most of the time."""
+
+    def __init__(self, core: nn.Module, inputs: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.core = core
+        with torch.no_grad():  # makes the kernels
+            self(*inputs)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        with _Convolving(self):
+            return self.core(*inputs)
+
+    def mean(self, x: Tensor, side: int | tuple[int, int], stride: int | None = None, padding: Any = 0) -> Tensor:
+        """As `F.avg_pool2d`."""
+        rows, columns = (side, side) if isinstance(side, int) else side
+        channels = x.shape[1]
+        name = f"mean_of_{channels}_by_{rows}_by_{columns}"
+        if not hasattr(self, name):
+            self.register_buffer(name, torch.full((channels, 1, rows, columns), 1 / (rows * columns)))
+        return F.conv2d(x, getattr(self, name), None, stride or side, padding, 1, channels)
+
+
+class _Convolving(TorchFunctionMode):
+    """In its context `F.avg_pool2d` is `convolved.mean`."""
+
+    def __init__(self, convolved: Convolved) -> None:
+        super().__init__()
+        self.convolved = convolved
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        arguments: Sequence[Any] = (),
+        keywords: Mapping[str, Any] | None = None,
+    ) -> Any:
+        called = self.convolved.mean if function is F.avg_pool2d else function
+        return called(*arguments, **(keywords or {}))
 
 
 def convert(
@@ -43,7 +88,8 @@ def convert(
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
-        program = torch.export.export(Core(model).eval(), sample(model.config, sizes[0], 0))
+        inputs = sample(model.config, sizes[0], 0)
+        program = torch.export.export(Convolved(Core(model).eval(), inputs), inputs)
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         path.write_bytes(lowered.to_executorch().buffer)
 
