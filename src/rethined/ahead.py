@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -34,7 +35,8 @@ def warm_up(engine: Engine, tell: Callable[[str], object]) -> None:
         tell("the first run compiles for this processor, once: some ten seconds")
         nothing = subprocess.DEVNULL
         command = [sys.executable, "-m", "rethined.ahead"]
-        helpers.append(subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing))
+        with contextlib.suppress(OSError):  # where no process can be started, this one compiles all
+            helpers.append(subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing))
 
     helping = threading.Thread(target=help)
     helping.start()
