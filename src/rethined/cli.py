@@ -334,7 +334,9 @@ def main() -> NoReturn:
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", RethinedWarning)
     warnings.showwarning = _show_warning
-    sys.exit(_run(sys.argv[1:] or ["--help"]))
+    code = _run(sys.argv[1:] or ["--help"])
+    gc.freeze()  # else the interpreter looks through all that was loaded before it ends
+    sys.exit(code)
 
 
 def _run(arguments: list[str]) -> int:
