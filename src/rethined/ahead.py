@@ -52,7 +52,7 @@ def warm_up(engine: Engine, tell: Callable[[str], object]) -> None:
 
 def _compiling() -> bool:
     """Whether the first loop was not on disk, and will be there once compiled."""
-    stats = getattr(upscale._shrink, "stats", None)  # none without numba, or with its compiler off
+    stats = getattr(upscale._shrink, "stats", None)  # none without numba
     return stats is not None and stats.cache_path is not None and bool(stats.cache_misses)
 
 

@@ -114,7 +114,8 @@ else:
 
 
 def compiled(*freedoms: str) -> Callable[[Any], Any]:
-    """`numba.njit`, cached on disk where any folder for it can be written; None where numba is not installed.
+    """`numba.njit`, cached on disk where any folder for it can be written; None where numba is not installed, or told
+    by NUMBA_DISABLE_JIT not to compile.
 
     `freedoms` are what LLVM may do with floats: `contract` (fused multiply and add), `reassoc` (sums in any order).
     """
@@ -123,6 +124,8 @@ def compiled(*freedoms: str) -> Callable[[Any], Any]:
         try:
             import numba
         except ImportError:
+            return None
+        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
             return None
         # Loops divide by what is never 0, and need not ask.
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(freedoms)}
