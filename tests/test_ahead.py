@@ -13,7 +13,10 @@ import pytest
 
 pytest.importorskip("numba")
 
-LAST = "for loop in (search._regions, search._settle, search._meld, upscale._contribute, upscale._fill)"
+LOOPS = {
+    "finish": "search._regions, search._settle, search._meld, upscale._contribute, upscale._fill",
+    "find": "search._prepare, search._run",
+}
 
 
 def run(program: str, **environment: str) -> Any:
@@ -31,9 +34,10 @@ def run(program: str, **environment: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_the_other_process_compiles_what_a_call_needs() -> None:
-    program = f"ahead.compile_last(); Engine().warm_up(); print(json.dumps([len(loop.signatures) {LAST}]))"
-    assert run(program) == [1] * 5  # of other types there would be two
+@pytest.mark.parametrize("part", LOOPS)
+def test_another_process_compiles_what_a_call_needs(part: str) -> None:
+    counts = f"print(json.dumps([len(loop.signatures) for loop in ({LOOPS[part]})]))"
+    assert set(run(f"ahead.PARTS[{part!r}](); Engine().warm_up(); {counts}")) == {1}  # of other types there were two
 
 
 def test_the_user_is_told_once(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""The first run on a machine compiles the loops; here two processes do, each half of them."""
+"""The first run on a machine compiles the loops; here two or three processes do, each a part of them."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -10,8 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rethined import search, upscale
+from rethined.compiled import LANES
 
 if TYPE_CHECKING:
     from rethined.engine import Engine
@@ -21,8 +24,8 @@ PATIENCE = 0.5
 
 
 def warm_up(engine: Engine, tell: Callable[[str], object]) -> None:
-    """`engine.warm_up()`; if loops must be compiled, `tell` the user, and have another process compile those that a
-    call needs last. What it writes to disk numba finds when it comes to them.
+    """`engine.warm_up()`; if loops must be compiled, `tell` the user, and have other processes, one for each further
+    core, compile those that a call needs later. What they write to disk numba finds when it comes to them.
 
     For the command line alone: only there is it certain what `sys.executable` runs.
     """
@@ -34,9 +37,10 @@ def warm_up(engine: Engine, tell: Callable[[str], object]) -> None:
             return
         tell("the first run compiles for this processor, once: some ten seconds")
         nothing = subprocess.DEVNULL
-        command = [sys.executable, "-m", "rethined.ahead"]
-        with contextlib.suppress(OSError):  # where no process can be started, this one compiles all
-            helpers.append(subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing))
+        for part in list(PARTS)[: (os.cpu_count() or 1) - 1]:
+            command = [sys.executable, "-m", "rethined.ahead", part]
+            with contextlib.suppress(OSError):  # where no process can be started, this one compiles all
+                helpers.append(subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing))
 
     helping = threading.Thread(target=help)
     helping.start()
@@ -56,22 +60,41 @@ def _compiling() -> bool:
     return stats is not None and stats.cache_path is not None and bool(stats.cache_misses)
 
 
-def compile_last() -> None:
-    """Call the second half of the engine's loops, from `search.align` on, with arrays of the types that it gives."""
-    upscaler = upscale.Upscaler(1)
-    side = 8  # of a grid of cells of which one copies another
-    depth, cells = np.zeros((side, side), np.uint8), np.zeros(1, np.int32)
+SIDE = 8
+"""Of a grid of cells, of which one copies another, that is filled to have loops compiled."""
+
+
+def _depth() -> NDArray[np.uint8]:
+    depth = np.zeros((SIDE, SIDE), np.uint8)
     depth[0, 0] = 1
-    source = np.full(1, side * side // 2 + side // 2, np.int32)
-    grey, low = np.zeros((4 * side, 4 * side), np.int16), np.zeros((3, side, side), np.float32)
+    return depth
+
+
+def finish() -> None:
+    """What comes after the search, with arrays of the types that it gives."""
+    upscaler = upscale.Upscaler(1)
+    depth, cells, source = _depth(), np.zeros(1, np.int32), np.full(1, SIDE * SIDE // 2 + SIDE // 2, np.int32)
+    grey, low = np.zeros((4 * SIDE, 4 * SIDE), np.int16), np.zeros((3, SIDE, SIDE), np.float32)
     moves = search.align(grey, depth, cells, source, upscaler.together)
     sources = search.Sources(cells, source, moves, depth)
     correction = search.correction(low, sources, 1.0)
-    place, weight = np.zeros((side * side, 1, 2), np.int32), np.ones((side * side, 1), np.float32)
-    heard = upscale.contributions(place, weight, depth.reshape(-1) > 0, side, search.CELL, True)
-    image, mask = np.zeros((4 * side, 4 * side, 3), np.uint8), np.zeros((4 * side, 4 * side), np.bool_)
+    place, weight = np.zeros((SIDE * SIDE, 1, 2), np.int32), np.ones((SIDE * SIDE, 1), np.float32)
+    heard = upscale.contributions(place, weight, depth.reshape(-1) > 0, SIDE, search.CELL, True)
+    image, mask = np.zeros((4 * SIDE, 4 * SIDE, 3), np.uint8), np.zeros((4 * SIDE, 4 * SIDE), np.bool_)
     upscaler.fill(image, mask, correction, heard, side=search.CELL, scale=search.CELL, overlap=True)
 
 
+def find() -> None:
+    """One level of the search, with arrays of the types of `search.pyramid`."""
+    patches = np.zeros((SIDE * SIDE // 4, 2 * LANES), np.int8)
+    values = np.zeros((search.CHANNELS, SIDE, SIDE), np.int16)
+    search.search(search.Level(values, _depth(), 2, patches, patches), 0, None, upscale.Upscaler(1).together)
+
+
+PARTS = {"finish": finish, "find": find}
+"""Parts of the loops' compiling that other processes take, the more urgent first; this process begins with the
+others."""
+
+
 if __name__ == "__main__":
-    compile_last()
+    PARTS[sys.argv[1]]()
