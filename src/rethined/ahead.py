@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rethined import search, upscale
 from rethined.compiled import LANES
-
-if TYPE_CHECKING:
-    from rethined.engine import Engine
+from rethined.engine import Engine, usable_cores
 
 PATIENCE = 0.5
 """Seconds after which loops that are kept on disk would have been loaded."""
@@ -37,7 +33,7 @@ def warm_up(engine: Engine, tell: Callable[[str], object]) -> None:
             return
         tell("the first run compiles for this processor, once: some ten seconds")
         nothing = subprocess.DEVNULL
-        for part in list(PARTS)[: (os.cpu_count() or 1) - 1]:
+        for part in list(PARTS)[: usable_cores() - 1]:
             command = [sys.executable, "-m", "rethined.ahead", part]
             with contextlib.suppress(OSError):  # where no process can be started, this one compiles all
                 helpers.append(subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing))

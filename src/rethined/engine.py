@@ -93,7 +93,7 @@ class Engine:
     ) -> None:
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}; give 1 or more")
-        threads = threads or _usable_cores()
+        threads = threads or usable_cores()
         path = Path(weights) if weights is not None else None
         self._backend = backend or OnnxBackend(path, threads)
         self._upscaler = Upscaler(threads)
@@ -277,7 +277,7 @@ def _check(image: Image, mask: Mask) -> None:
         raise InputError("image is empty; give at least one pixel")
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Cores this process may run on, which in a container can be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
