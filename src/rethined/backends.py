@@ -45,6 +45,19 @@ class Backend(Protocol):
         ...
 
 
+def session_options(threads: int) -> Any:
+    """ONNX Runtime's, for every session that is timed or works beside others; 0 threads are one per core."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Workers that spin on after a call would slow whoever wants the cores next: our own loops, or what is compared.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
 class OnnxBackend:
     """ONNX Runtime on the CPU.
 
@@ -58,14 +71,8 @@ class OnnxBackend:
         from onnxruntime.capi import onnxruntime_pybind11_state as states
 
         name, data, digest = weights.read(path)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Idle workers must not spin while our own loops want the cores.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(data, session_options(threads), providers=["CPUExecutionProvider"])
         except (states.InvalidProtobuf, states.InvalidGraph, states.Fail, states.InvalidArgument) as error:
             raise WeightsError(f"{name} is not an ONNX model that runs here: {str(error).splitlines()[0]}") from error
         metadata = self._session.get_modelmeta().custom_metadata_map

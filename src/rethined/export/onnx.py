@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rethined.backends import session_options
 from rethined.errors import BackendError
 from rethined.export.core import INPUTS, Arrays, Run, Size, check_exportable, differences, facts, outputs, sample
 from rethined.image import write_atomic
@@ -110,12 +111,7 @@ def session(
     """
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    # Idle workers must not spin while another runtime, that is compared, wants the cores.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    loaded = ort.InferenceSession(data, options, providers=[(provider, dict(settings or {}))])
+    loaded = ort.InferenceSession(data, session_options(threads), providers=[(provider, dict(settings or {}))])
     if loaded.get_providers()[0] != provider:
         raise BackendError(f"ONNX Runtime's {provider} does not start here; its libraries may be missing")
 

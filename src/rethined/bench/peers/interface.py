@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rethined.backends import session_options
 from rethined.bench import baselines
 from rethined.errors import InputError, WeightsError
 
@@ -174,17 +175,14 @@ class OnnxNetwork:
         """Raises WeightsError when it is no ONNX file, InputError when its inputs are not an image and a mask."""
         import onnxruntime as ort
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = 3
-        # As the engine's: workers that spin on after a call would slow whoever is timed next.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
         name = "the export" if isinstance(model, bytes) else str(model)
         if isinstance(model, Path) and not model.is_file():
             raise InputError(f"{model}: no such file; give an ONNX file")
         source = model if isinstance(model, bytes) else str(model)
         try:
-            self.session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            self.session = ort.InferenceSession(
+                source, session_options(threads or 0), providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # ONNX Runtime's own classes share no base but this one
             raise WeightsError(f"{name} cannot be run by ONNX Runtime: {str(error).splitlines()[0]}") from error
         self.channels_last = interface.layout == "NHWC"
