@@ -21,9 +21,7 @@ LOOPS = {
 
 def run(program: str, **environment: str) -> Any:
     """What `program` prints, as JSON, with an engine at hand."""
-    prelude = (
-        "import json, warnings; from rethined import ahead, search, upscale; from rethined.engine import Engine\n"
-    )
+    prelude = "import json; from rethined import ahead, search, upscale; from rethined.engine import Engine\n"
     done = subprocess.run(
         [sys.executable, "-c", prelude + program],
         env=os.environ | environment,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import subprocess
 import sys
 import threading
@@ -15,6 +16,8 @@ from rethined import search, upscale
 from rethined.compiled import LANES
 from rethined.engine import Engine, usable_cores
 
+COLLECTING = (100_000, 50, 50)
+"""How seldom cycles are looked for: what compiling makes, stays, and looking took a seventh of the time."""
 PATIENCE = 0.5
 """Seconds after which loops that are kept on disk would have been loaded."""
 
@@ -28,7 +31,7 @@ def warm_up(engine: Engine, tell: Callable[[str], object]) -> None:
     helpers: list[subprocess.Popen[bytes]] = []
     ready = threading.Event()
 
-    def help() -> None:
+    def assist() -> None:
         if ready.wait(PATIENCE) or not _compiling():
             return
         tell("the first run compiles for this processor, once: some ten seconds")
@@ -38,11 +41,14 @@ def warm_up(engine: Engine, tell: Callable[[str], object]) -> None:
             with contextlib.suppress(OSError):  # where no process can be started, this one compiles all
                 helpers.append(subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing))
 
-    helping = threading.Thread(target=help)
+    helping = threading.Thread(target=assist)
     helping.start()
+    usual = gc.get_threshold()
+    gc.set_threshold(*COLLECTING)
     try:
         engine.warm_up()
     finally:
+        gc.set_threshold(*usual)
         ready.set()
         helping.join()
         for helper in helpers:
@@ -93,4 +99,5 @@ others."""
 
 
 if __name__ == "__main__":
+    gc.set_threshold(*COLLECTING)
     PARTS[sys.argv[1]]()

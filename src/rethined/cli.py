@@ -8,6 +8,7 @@ weights, or some photos of a folder); 130 interrupted; 143 terminated.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -184,9 +185,14 @@ def _inpaint_folder(
     jobs, others = batch.plan(image, mask, output, overwrite=overwrite)
     counts = {"filled": 0, "skipped": 0, "failed": 0}
     engine = _engine(weights, threads)
-    _warm_up(engine)
+    warm_up = functools.cache(lambda: _warm_up(engine))
+
+    def fill(photo: Any, hole: Any) -> Any:
+        warm_up()  # not before: perhaps all results exist
+        return engine(photo, hole)
+
     with _progress(len(jobs)) as advance:
-        for outcome in batch.run(jobs, engine, options, overwrite=overwrite):
+        for outcome in batch.run(jobs, fill, options, overwrite=overwrite):
             counts[outcome.status] += 1
             advance(outcome)
     ignored = f" ({others} other files ignored)" if others else ""
@@ -327,8 +333,6 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def main() -> NoReturn:
     """The console script."""
-    # What compiling makes, stays: to look for cycles in it again and again took a seventh of the first run.
-    gc.set_threshold(100_000, 50, 50)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _on_signal)
     warnings.simplefilter("ignore")
