@@ -198,6 +198,32 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("text", ["strokes-10-20", "wires-0.3-1", "objects-1-1"])
+def test_masks_are_called_by_kind_and_percentages(text: str) -> None:
+    assert str(measure.MaskSpec.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["strokes", "strokes-0-20", "strokes-20-10", "stars-1-2", "wires-.5-1", "wires-1-nan"]
+)
+def test_masks_of_another_form_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="KIND-LOW-HIGH"):
+        measure.MaskSpec.parse(text)
+
+
+def test_what_windows_are_worth_is_measured_against_the_whole_photo() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
+    mask = np.zeros((700, 900), np.bool_)
+    mask[300:340, 400:480] = True
+    whole, windows = measure.load_methods(["rethined_whole", "rethined"], threads=2).values()
+    fills = whole(image, mask), windows(image, mask)
+    assert (fills[0] != fills[1]).any()
+    for fill in fills:
+        np.testing.assert_array_equal(fill[~mask], image[~mask])
+    nothing = np.zeros_like(mask)
+    np.testing.assert_array_equal(whole(image, nothing), image)
+
+
 def test_quality_measures_ranks_and_shows(photos: Path, lpips: Lpips, tmp_path: Path) -> None:
     methods = measure.load_methods(["telea", "copy_reference"])
     spec = measure.MaskSpec.parse("strokes-10-20", seed=3)

@@ -186,7 +186,7 @@ def test_weights_are_checked(tmp_path: Path) -> None:
 
 def test_profile_names_every_stage(engine: Engine) -> None:
     times = engine.profile(picture(64, 64), free_form(64, 64, np.random.default_rng(0)))
-    assert list(times) == ["copy", "shrink", "core", "match", "upscale"]
+    assert list(times) == ["copy", "plan", "shrink", "core", "match", "upscale"]
     assert all(value >= 0 for value in times.values())
 
 

@@ -28,12 +28,21 @@ from rethined.masks import free_form
 ROOT = Path(__file__).parent.parent
 RUNNERS = ROOT / "examples" / "runners"
 CORE = ROOT / "src" / "rethined" / "assets" / "rethined.onnx"
-PIECES = {  # name: photo, height, width, hole
+WIRE = [(40, 90, 1000, 610, 5)]  # lines: from x, y to x, y, and how thick
+SPOTS = [
+    (250, 330, 250, 330, 210),
+    (1700, 90, 1720, 430, 99),
+    (900, 1050, 1160, 1180, 220),
+    (1950, 1250, 1950, 1250, 9),
+]
+PIECES: dict[str, tuple[str, int, int, Any]] = {  # name: photo, height, width, and how much is hole, or lines
     "512": ("stones", 512, 512, 0.3),
     "1024x768": ("city", 768, 1024, 0.15),
     "2048": ("piazza", 2048, 2048, 0.2),
     "odd": ("city", 701, 333, 0.4),
     "nothing known": ("stones", 40, 37, 1.0),
+    "wire": ("piazza", 683, 1024, WIRE),
+    "spots": ("city", 1365, 2048, SPOTS),
 }
 
 
@@ -63,10 +72,10 @@ class Case(NamedTuple):
 
 
 class Answered:
-    """A core that has answered already."""
+    """A core that has answered already, for one window."""
 
     def __init__(self, answer: CoreOutput) -> None:
-        self.config, self._answer = ModelConfig(), answer
+        self.config, self.size, self._answer = ModelConfig(), None, answer
 
     def run(self, image: Any, mask: Any, detail: Any) -> CoreOutput:
         return self._answer
@@ -81,7 +90,7 @@ class OpenVino:
     def __init__(self) -> None:
         import openvino
 
-        self.config = ModelConfig()
+        self.config, self.size = ModelConfig(), None
         self._core = openvino.Core().compile_model(CORE, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(self, image: Any, mask: Any, detail: Any) -> CoreOutput:
@@ -102,20 +111,30 @@ def read(path: Path, like: Any) -> Any:
     return np.frombuffer(path.read_bytes()[-like.size :], np.uint8).reshape(like.shape)
 
 
+def lines(height: int, width: int, drawn: list[tuple[int, ...]]) -> Any:
+    hole = np.zeros((height, width), np.uint8)
+    for x0, y0, x1, y1, thick in drawn:
+        cv2.line(hole, (x0, y0), (x1, y1), 1, thick)
+    return hole > 0
+
+
+def covered(height: int, width: int, seed: int, coverage: float) -> Any:
+    return free_form(height, width, np.random.default_rng(seed), coverage=(coverage - 0.05, coverage + 0.05))
+
+
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     folder, engine, made = tmp_path_factory.mktemp("cases"), Engine(), {}
-    for seed, (name, (photo, height, width, coverage)) in enumerate(PIECES.items()):
+    for seed, (name, (photo, height, width, drawn)) in enumerate(PIECES.items()):
         with Image.open(ROOT / "examples" / "photos" / f"{photo}.jpg") as file:
             image = cv2.resize(np.asarray(file.convert("RGB")), (width, height), interpolation=cv2.INTER_AREA)
-        hole = np.ones((height, width), np.bool_)
-        if coverage < 1:
-            rng = np.random.default_rng(seed)
-            hole = free_form(height, width, rng, coverage=(coverage - 0.05, coverage + 0.05))
-            want = engine(image, hole)
-        else:
+        if drawn == 1:
+            hole = np.ones((height, width), np.bool_)
             with pytest.warns(RethinedWarning, match="smooth guess"):
                 want = engine(image, hole)
+        else:
+            hole = lines(height, width, drawn) if isinstance(drawn, list) else covered(height, width, seed, drawn)
+            want = engine(image, hole)
         files = write(folder / f"{seed}.ppm", image), write(folder / f"{seed}.pgm", hole.astype(np.uint8) * 255)
         made[name] = Case(image, hole, want, *files)
     return made
@@ -174,12 +193,12 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, tupl
     return get
 
 
-KNOWN = [name for name, (_, _, _, coverage) in PIECES.items() if coverage < 1]
+ONE_WINDOW = [name for name, (_, _, _, drawn) in PIECES.items() if isinstance(drawn, float) and drawn < 1]
 
 
 @pytest.mark.parametrize(
     ("form", "name"),
-    [(form, name) for form in ("onnx", "openvino", "ncnn") for name in KNOWN] + [("litert", "512")],
+    [(form, name) for form in ("onnx", "openvino", "ncnn") for name in ONE_WINDOW] + [("litert", "512")],
 )
 def test_weights_in_16_bits_fill_alike(
     stored: Callable[[str, str, tuple[int, int]], Loaded], cases: dict[str, Case], form: str, name: str
@@ -190,9 +209,10 @@ def test_weights_in_16_bits_fill_alike(
     runner = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(runner)
     case = cases[name]
-    _, *grid = runner.plan(*case.hole.shape)
+    (window,) = runner.windows(case.hole)
+    grid = window.rows, window.columns
     exact, half = (
-        runner.inpaint(stored(form, precision, tuple(grid)), case.image, case.hole) for precision in ("fp32", "fp16")
+        runner.inpaint(stored(form, precision, grid), case.image, case.hole) for precision in ("fp32", "fp16")
     )
     assert np.abs(half.astype(int) - exact).max() <= 1
     if form == "onnx":  # another runtime's rounding may choose other sources
@@ -457,7 +477,7 @@ def test_pipeline_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytes
     pytest.importorskip("onnx", reason="onnx is not installed")
     from rethined.export import pipeline
 
-    monkeypatch.setattr(pipeline, "CHECKED_SIZES", ((300, 200),))
+    monkeypatch.setattr(pipeline, "CHECKED", ((300, 200, 0.2),))
     monkeypatch.setattr(pipeline, "pseudo_random", lambda cell, number: (cell % 65521, cell % 65521))
     with pytest.raises(BackendError, match="disagrees with the engine"):
         pipeline.export_pipeline(CORE.read_bytes(), tmp_path / "out.onnx")

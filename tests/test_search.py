@@ -168,7 +168,7 @@ def test_where_nothing_is_known_there_are_no_sources() -> None:
 class Grey:
     """A core that draws everything in one colour."""
 
-    config = DEFAULT
+    config, size = DEFAULT, None
 
     def run(self, image: Floats, mask: Floats, detail: Floats | None) -> CoreOutput:
         h, w = image.shape[2:]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rethined.engine import GRID, GRID_GROWTH, Engine, plan
+from rethined.engine import Engine
 from rethined.masks import free_form
 from rethined.upscale import Upscaler, contributions, low_correction, ramps
+from rethined.windows import Window
 
 torch = pytest.importorskip("torch", reason="the reference of 3.4 is written in PyTorch")
 
@@ -57,9 +58,10 @@ def test_fill_is_the_reference_within_one_grey_level(
     config = dataclasses.replace(DEFAULT, search=False, overlap=overlap, band=band)
     want = upscale(config, tensor, hole, small_mask, low, attention)[0].permute(1, 2, 0).numpy() * peak
 
+    window = shown(mask, scale, (height, width))
     for threads in (1, 2):
         upscaler = Upscaler(threads)
-        got_small = upscaler.shrink(image, mask, scale, (height, width), 8)
+        got_small = upscaler.shrink(image, mask, window, 8)
         np.testing.assert_array_equal(got_small.mask, small_mask.numpy())
         np.testing.assert_allclose(got_small.image, small.numpy(), atol=1e-5)
         known = ~bad[0].numpy().reshape(height // 8, width // 8)
@@ -70,10 +72,16 @@ def test_fill_is_the_reference_within_one_grey_level(
         lacking = low_correction(
             np.ascontiguousarray(low[0].numpy().transpose(1, 2, 0)), heard, 8 // band, scale * band
         )
-        upscaler.fill(got, mask, lacking, heard, side=8 * scale, scale=scale * band, overlap=overlap)
+        upscaler.fill(got, mask, window, lacking, heard, side=8 * scale, scale=scale * band, overlap=overlap)
         # Rounding alone, and of 16 bits what float32 sums lose; one grey level is allowed.
         assert np.abs(got.astype(float) - want).max() <= (0.51 if dtype is np.uint8 else 1)
         np.testing.assert_array_equal(got[~mask], image[~mask])
+
+
+def shown(mask: NDArray[np.bool_], scale: float, grid: tuple[int, int]) -> Window:
+    """All of a picture."""
+    height, width = mask.shape
+    return Window(0, 0, height, width, scale, *grid, (slice(0, height), slice(0, width)))
 
 
 def places(source: NDArray[Any], columns: int, side: int) -> NDArray[np.int32]:
@@ -113,33 +121,6 @@ def test_contributions_are_the_reference(k: int, compiled: bool, request: pytest
     np.testing.assert_array_equal(begin[heard], want_begin[heard])
 
 
-@pytest.mark.parametrize(
-    "size", [(1, 1), (7, 5), (512, 512), (513, 512), (3000, 4000), (400, 12000), (8192, 8192), (3, 20000)]
-)
-def test_plan_covers_the_photo_within_budget(size: tuple[int, int]) -> None:
-    scale, height, width = plan(*size, 32)
-    assert height % 32 == width % 32 == 0
-    assert height * scale >= size[0]
-    assert width * scale >= size[1]
-    assert height * width <= max(GRID, GRID_GROWTH * scale) or min(height, width) == 32
-    assert scale * 2 % 1 == 0 if scale < 4 else scale % 1 == 0
-    if max(size) <= 512:
-        assert scale == 1
-
-
-def test_the_grid_grows_more_slowly_than_the_photo() -> None:
-    """600 squared at most, padding included, up to 17 megapixels; less than twice as many pixels at 64."""
-    sides = [512, 768, 1024, 2048, 3072, 4096, 6144, 8192]
-    grids = [plan(side, side, 32) for side in sides]
-    assert [grid.height for grid in grids] == [512, 512, 512, 512, 512, 512, 640, 704]
-    assert [grid.scale for grid in grids] == [1, 1.5, 2, 4, 6, 8, 10, 12]
-    assert plan(768, 1024, 32) == (1.5, 512, 704)
-    assert plan(768, 1024, 32, band=1) == (2, 384, 512)
-    assert plan(1536, 2048, 32) == (3, 512, 704)
-    assert plan(3000, 4000, 32) == (6, 512, 672)
-    assert plan(4000, 6000, 32) == (8, 512, 768)
-
-
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_boxes_of_half_pixels_are_those_of_the_photo_at_twice_the_size(
@@ -152,10 +133,11 @@ def test_boxes_of_half_pixels_are_those_of_the_photo_at_twice_the_size(
     mask = free_form(70, 101, rng, coverage=(0.1, 0.2))
     upscaler = Upscaler(2)
     for scale in (1.5, 2.5, 6.5):
-        grid = tuple(-(-int(2 * side) // int(2 * scale * 32)) * 32 for side in mask.shape)
-        got = [part.copy() for part in upscaler.shrink(image, mask, scale, grid, 8)]
-        double = (picture.repeat(2, 0).repeat(2, 1) for picture in (image, mask))
-        want = upscaler.shrink(*double, 2 * scale, grid, 8)
+        h, w = (-(-int(2 * side) // int(2 * scale * 32)) * 32 for side in mask.shape)
+        grid = h, w
+        got = [part.copy() for part in upscaler.shrink(image, mask, shown(mask, scale, grid), 8)]
+        double = [picture.repeat(2, 0).repeat(2, 1) for picture in (image, mask)]
+        want = upscaler.shrink(*double, shown(double[1], 2 * scale, grid), 8)
         for part, wanted in zip(got, want, strict=True):
             np.testing.assert_array_equal(part, wanted)
         assert got[1].min() == 0

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from rethined import search, upscale
+from rethined import search, upscale, windows
 from rethined.compiled import LANES
 from rethined.engine import Engine, usable_cores
 
@@ -83,7 +83,8 @@ def finish() -> None:
     place, weight = np.zeros((SIDE * SIDE, 1, 2), np.int32), np.ones((SIDE * SIDE, 1), np.float32)
     heard = upscale.contributions(place, weight, depth.reshape(-1) > 0, SIDE, search.CELL, True)
     image, mask = np.zeros((4 * SIDE, 4 * SIDE, 3), np.uint8), np.zeros((4 * SIDE, 4 * SIDE), np.bool_)
-    upscaler.fill(image, mask, correction, heard, side=search.CELL, scale=search.CELL, overlap=True)
+    window = windows.whole(*mask.shape, stride=4 * SIDE)
+    upscaler.fill(image, mask, window, correction, heard, side=search.CELL, scale=search.CELL, overlap=True)
 
 
 def find() -> None:

@@ -30,6 +30,8 @@ class Backend(Protocol):
     """Runs the core; safe to call from several threads at once."""
 
     config: ModelConfig
+    size: tuple[int, int] | None
+    """Height and width of the only grid that it takes; None: of any."""
 
     def run(
         self, image: NDArray[np.float32], mask: NDArray[np.float32], detail: NDArray[np.float32] | None
@@ -81,6 +83,8 @@ class OnnxBackend:
                 f"{name} is not a rethined core: it carries no rethined.config; export it with rethined"
             )
         self.config = ModelConfig.from_json(metadata["rethined.config"])
+        shape = self._session.get_inputs()[0].shape[2:]
+        self.size = (shape[0], shape[1]) if all(isinstance(side, int) for side in shape) else None
         self._facts = {
             "weights": name,
             "sha256": digest,

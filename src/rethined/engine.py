@@ -1,8 +1,7 @@
-"""Any image, any mask: plan, shrink, run the core, copy at full resolution (Fig. 2 without PyTorch)."""
+"""Any image, any mask: find windows, shrink, run the core, copy at full resolution (Fig. 2 without PyTorch)."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 import warnings
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from rethined import search
+from rethined import search, windows
 from rethined.backends import Backend, CoreOutput, OnnxBackend
 from rethined.config import ModelConfig
 from rethined.errors import InputError, RethinedWarning
 from rethined.upscale import Heard, Upscaler, contributions, low_correction
+from rethined.windows import Window
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -26,39 +26,9 @@ Image = NDArray[np.uint8 | np.uint16]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
-GRID = 44 * 2**13
-"""Pixels that the low-resolution grid of any photo may hold, padding included: 600 squared."""
-GRID_GROWTH = 6 * 2**13
-"""Pixels that it may hold for each unit of the factor: from factor 8, or 20 megapixels, on that is more, so that
-larger photos are seen in more detail, at a cost that grows more slowly than they do."""
-WHOLE = 4
-"""From this factor on there is no half: it would cost a second look at lines of the photo, and win little."""
 
-
-class Plan(NamedTuple):
-    """How a photo meets the network: `scale` full-resolution pixels to one of a grid of (height, width)."""
-
-    scale: float
-    """A multiple of a half."""
-    height: int
-    width: int
-
-
-def plan(height: int, width: int, stride: int, band: int = 4) -> Plan:
-    """The smallest factor whose grid, padded to multiples of `stride`, is no larger than GRID, or than GRID_GROWTH
-    for each unit of the factor. Factors are in steps of a half up to WHOLE, and then of one.
-
-    By area rather than by the long side: a panorama keeps as much detail as a square, at the same cost. Where `band`,
-    the side of the low band's cells, is 1, none is a half: cells are whole pixels of the photo.
-    """
-    for halves in itertools.count(2):
-        if halves % 2 and (band == 1 or halves > 2 * WHOLE):
-            continue
-        h, w = (-(-2 * side // (halves * stride)) * stride for side in (height, width))
-        # A very thin photo is mostly padding, which no factor removes.
-        if 2 * h * w <= max(2 * GRID, GRID_GROWTH * halves) or min(h, w) == stride:
-            break
-    return Plan(halves / 2, h, w)
+ALONE = 2**15
+"""Grid pixels up to which one thread is faster than several."""
 
 
 class Copies(NamedTuple):
@@ -96,7 +66,7 @@ class Engine:
         threads = threads or usable_cores()
         path = Path(weights) if weights is not None else None
         self._backend = backend or OnnxBackend(path, threads)
-        self._upscaler = Upscaler(threads)
+        self._upscaler, self._alone = Upscaler(threads), Upscaler(1)
 
     @property
     def config(self) -> ModelConfig:
@@ -127,7 +97,7 @@ class Engine:
             InputError: arrays of another type or shape, or a mask of another size.
 
         Warns:
-            RethinedWarning: no patch of the photo is known, so that there is nothing to copy from.
+            RethinedWarning: around a hole no patch of the photo is known, so that there is nothing to copy from.
         """
         from rethined import image as files
 
@@ -172,46 +142,70 @@ class Engine:
         result = out if out is not None else source if source is not image else np.empty_like(source)
         copied = self._upscaler.begin(partial(np.copyto, result, source) if result is not source else lambda: None)
         lap("copy")
-        if not mask.any():
-            copied()
-            return result
         config = self.config
-        side = config.patch_size
-        scale, h, w = plan(mask.shape[0], mask.shape[1], config.stride, config.band)
         mask = np.ascontiguousarray(mask)
-        small, holes, detail = self._upscaler.shrink(source, mask, scale, (h, w), side)
-        lap("shrink")
-        core = self._backend.run(small, holes, detail if config.detail else None)
-        lap("core")
-        match = self._searched if config.search else self._attended
-        copies = match(small, holes, core, scale)
-        if copies is None:
+        parts = self._windows(mask)
+        lap("plan")
+        open_ = mask
+        if len(parts) > 1:  # what one window has filled is known to the next
+            open_ = np.empty_like(mask)
+            for window in parts:
+                window.of(open_)[...] = window.of(mask)
+        guessed = False
+        for n, window in enumerate(parts):
+            upscaler = self._threads_for(window.rows * window.columns)
+            small, holes, detail = upscaler.shrink(result if n else source, open_, window, config.patch_size)
+            lap("shrink")
+            core = self._backend.run(small, holes, detail if config.detail else None)
+            lap("core")
+            match = self._searched if config.search else self._attended
+            copies = match(small, holes, core, window.scale)
+            if copies is None:
+                copies, guessed = _nothing(core.low[0], config.band), True
+            lap("match")
+            if not n:
+                copied()
+                lap("copy")
+            upscaler.fill(
+                result,
+                open_,
+                window,
+                copies.correction,
+                copies.heard,
+                side=int(window.scale * copies.side),
+                scale=int(window.scale * config.band),
+                overlap=config.overlap,
+            )
+            if len(parts) > 1:
+                open_[window.holes] = False
+            lap("upscale")
+        if not parts:
+            copied()
+        if guessed:
             warnings.warn(
-                "no part of the photo is known well enough to copy from; the fill is a smooth guess",
+                "too little is known around a hole to copy from; its fill is a smooth guess",
                 RethinedWarning,
                 stacklevel=3,
             )
-            copies = _nothing(core.low[0], config.band)
-        lap("match")
-        copied()
-        lap("copy")
-        self._upscaler.fill(
-            result,
-            mask,
-            copies.correction,
-            copies.heard,
-            side=int(scale * copies.side),
-            scale=int(scale * config.band),
-            overlap=config.overlap,
-        )
-        lap("upscale")
         return result
+
+    def _windows(self, mask: Mask) -> list[Window]:
+        height, width = mask.shape
+        blocks = np.zeros((-(-height // windows.BLOCK), -(-width // windows.BLOCK)), np.bool_)
+        self._upscaler.spread(partial(windows.block, mask, blocks), len(blocks))
+        if not blocks.any():
+            return []
+        config = self.config
+        return windows.find(blocks, height, width, config.stride, config.band, self._backend.size)
+
+    def _threads_for(self, pixels: int) -> Upscaler:
+        """Of a grid with so many. Where there is little to do, threads wait for one another longer than they work."""
+        return self._upscaler if pixels > ALONE else self._alone
 
     def _searched(self, small: Floats, holes: Floats, core: CoreOutput, scale: float) -> Copies | None:
         """3.3 by `search.find`: hole cells copy cells."""
-        sources = search.find(
-            small[0], holes[0, 0], core.low[0], core.first[0], core.second[0], self._upscaler.together
-        )
+        threads = self._threads_for(holes.size)
+        sources = search.find(small[0], holes[0, 0], core.low[0], core.first[0], core.second[0], threads.together)
         if sources is None:
             return None
         count, columns = sources.depth.size, sources.depth.shape[1]
@@ -219,7 +213,7 @@ class Engine:
         place[sources.cells, 0], hole[sources.cells] = sources.place(scale), True
         ones, side = np.ones((count, 1), np.float32), int(search.CELL * scale)
         overlap = self.config.overlap
-        heard = self._upscaler.begin(lambda: contributions(place, ones, hole, columns, side, overlap))
+        heard = threads.begin(lambda: contributions(place, ones, hole, columns, side, overlap))
         return Copies(correction=search.correction(core.low[0], sources, scale), heard=heard(), side=search.CELL)
 
     def _attended(self, small: Floats, holes: Floats, core: CoreOutput, scale: float) -> Copies | None:

@@ -1,4 +1,4 @@
-"""Seeded free-form masks: LaMa-like strokes, boxes and object-shaped blobs. True = hole."""
+"""Seeded free-form masks: LaMa-like strokes, boxes, object-shaped blobs and wires. True = hole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Mask = NDArray[np.bool_]
 Canvas = NDArray[np.uint8]
 Range = tuple[float, float]
 
-KINDS = ("strokes", "boxes", "objects", "mixed")
+KINDS = ("strokes", "boxes", "objects", "wires", "mixed")
 _MIXTURE = ("strokes", "strokes", "strokes", "boxes", "objects")
 
 
@@ -59,10 +59,11 @@ PRESETS = {
     "paper": Preset("mixed", (0.3, 0.5)),
     "boxes": Preset("boxes", (0.1, 0.4)),
     "objects": Preset("objects", (0.05, 0.2)),
+    "wires": Preset("wires", (0.003, 0.02), (0.002, 0.008)),
 }
 """By name. thin, medium and thick differ in stroke width alone, up to nearly the widths of LaMa's sets of these names
 (20, 100 and 250 of 512 pixels), whose coverage is mostly 10 to 40 % in all three. paper is what section 4 tests on;
-objects is for object removal."""
+objects is for object removal, wires for what is thin and long: wires, scratches, folds."""
 
 
 def free_form(
@@ -122,6 +123,8 @@ def _shape(
         kind = _MIXTURE[rng.choice(len(_MIXTURE))]
     if kind == "strokes":
         return _stroke(height, width, rng, missing, stroke_width)
+    if kind == "wires":
+        return _wire(height, width, rng, stroke_width or (0.002, 0.008))
     return (_box if kind == "boxes" else _blob)(height, width, rng, missing)
 
 
@@ -145,6 +148,19 @@ def _stroke(height: int, width: int, rng: np.random.Generator, missing: float, s
             cv2.circle(canvas, end, thick // 2, 1, -1)
 
     return _window(points, thick // 2 + 3), paint
+
+
+def _wire(height: int, width: int, rng: np.random.Generator, stroke_width: Range) -> Shape:
+    """From border to border in any direction, sagging by up to a tenth of the shorter side."""
+    side = min(height, width)
+    thick = max(1, round(side * rng.uniform(*stroke_width)))
+    x, y, angle = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, np.pi)
+    along, sag = np.linspace(-1, 1, 33) * (height + width), side * rng.uniform(0, 0.1)
+    bend = sag * (1 - (along / side) ** 2)
+    px = x + along * np.cos(angle)
+    py = y + along * np.sin(angle) + bend
+    points = np.stack([px, py], 1).astype(np.int32)
+    return _window(points.tolist(), thick // 2 + 3), lambda canvas: cv2.polylines(canvas, [points], False, 1, thick)
 
 
 def _box(height: int, width: int, rng: np.random.Generator, missing: float) -> Shape:

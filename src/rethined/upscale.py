@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from rethined import plain
 from rethined.compiled import compiled
+from rethined.windows import Window
 
 T = TypeVar("T")
 SHARED = 32
@@ -131,14 +132,15 @@ def low_correction(low: NDArray[np.float32], heard: Heard, side: int, scale: int
 
 
 @compiled("contract")
-def _fill(target, mask, rows, place, weight, vertical, horizontal, correction, scale, columns, peak):  # type: ignore[no-untyped-def]
+def _fill(target, mask, edge, width, rows, place, weight, vertical, horizontal, correction, scale, columns, peak):  # type: ignore[no-untyped-def]
     """Write the hole pixels of the patches `rows` of `target` (H, W * 3), reading sources from `target` itself.
 
-    That is safe because sources lie in known cells, which are never written. `mask` (H, W); `place` (R, E, k, 2),
+    That is safe because sources lie in known cells, which are never written. Only `width` columns from `edge` on are
+    looked at, and counted from there. `mask` (H, W); `place` (R, E, k, 2),
     `weight` (R, E, k); `vertical` (3, S) and `horizontal` (3, 3 S) ramps, S the patch's side; `correction`
     (h, w * 3), already in the target's units, `scale` target pixels a cell; `peak` is the largest value.
     """
-    height, width = mask.shape
+    height = mask.shape[0]
     side = vertical.shape[1]
     low_height, low_width = correction.shape[0], correction.shape[1] // 3
     low_side = side // scale
@@ -201,7 +203,7 @@ def _fill(target, mask, rows, place, weight, vertical, horizontal, correction, s
                 for y in range(y0, y1):
                     holes = 0
                     for x in range(x0, x1):
-                        holes += mask[y, x]
+                        holes += mask[y, edge + x]
                     if not holes:
                         continue
                     u = y - top
@@ -223,7 +225,7 @@ def _fill(target, mask, rows, place, weight, vertical, horizontal, correction, s
                     if entries == 0:
                         total[:length] = 0
                     elif same:
-                        start = entry_left[0] * 3 + begin
+                        start = (edge + entry_left[0]) * 3 + begin
                         first = target[entry_top[0] + u, start : start + length]
                         for t in range(length):
                             total[t] = first[t]
@@ -231,7 +233,7 @@ def _fill(target, mask, rows, place, weight, vertical, horizontal, correction, s
                         total[:length] = 0
                         norm[:length] = 0
                         for n in range(entries):
-                            start = entry_left[n] * 3 + begin
+                            start = (edge + entry_left[n]) * 3 + begin
                             other = target[entry_top[n] + u, start : start + length]
                             ramp = horizontal[entry_dx[n], begin : begin + length]
                             w = entry_weight[n] * vertical[entry_dy[n], u]
@@ -243,7 +245,7 @@ def _fill(target, mask, rows, place, weight, vertical, horizontal, correction, s
                         if not complete:
                             for t in range(length):
                                 total[t] /= max(norm[t], np.float32(1e-4))
-                    drawn = target[y, x0 * 3 : x1 * 3]
+                    drawn = target[y, (edge + x0) * 3 : (edge + x1) * 3]
                     above, below = fine[0, begin : begin + length], fine[1, begin : begin + length]
                     for t in range(length):
                         value = total[t] + (above[t] * (np.float32(1) - f) + below[t] * f)
@@ -253,21 +255,22 @@ def _fill(target, mask, rows, place, weight, vertical, horizontal, correction, s
                             drawn[t] = total[t]
                         continue
                     for x in range(x1 - x0):
-                        if mask[y, x0 + x]:
+                        if mask[y, edge + x0 + x]:
                             for c in range(3):
                                 drawn[3 * x + c] = total[3 * x + c]
 
 
 @compiled()
-def _shrink(image, mask, scale, halved, side, small, holes, energy, first, last, gain, like):  # type: ignore[no-untyped-def]
-    """Low-resolution rows `first` to `last` of an image (H, W * 3) and mask (H, W), into (3, h, w) and (h, w).
+def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy, first, last, gain, like):  # type: ignore[no-untyped-def]
+    """Low-resolution rows `first` to `last` of `width` columns from `edge` on of an image (H, W * 3) and mask (H, W),
+    into (3, h, w) and (h, w).
 
     Boxes of scale x scale: the mean of the image, zero where any pixel is a hole or beyond the border; hole 1 there.
     If `halved`, 1 not 0, boxes are of half pixels.
     `energy` (6, h, w / side) gets the sums along each row of a patch of the squares that `fine_detail` averages.
     `like` is of a type that holds the sum of a column of a box.
     """
-    height, width = mask.shape
+    height = mask.shape[0]
     sums = np.empty((width << halved) * 3, like.dtype)
     # The upper half of rows minus the lower; the middle one is in neither.
     slopes = np.empty((width << halved) * 3, like.dtype)
@@ -280,7 +283,7 @@ def _shrink(image, mask, scale, halved, side, small, holes, energy, first, last,
         if (y + 1) * scale > height << halved:
             continue
         if inside:
-            line, known = image[y], mask[y]
+            line, known = image[y, 3 * edge : 3 * (edge + width)], mask[y, edge : edge + width]
             for x in range(width):
                 holes[y, x] = np.float32(known[x])
             for c in range(3):
@@ -292,7 +295,8 @@ def _shrink(image, mask, scale, halved, side, small, holes, energy, first, last,
         slopes[:] = 0
         anywhere[:] = 0
         for row in range(scale):
-            line, known = image[(y * scale + row) >> halved], mask[(y * scale + row) >> halved]
+            v = (y * scale + row) >> halved
+            line, known = image[v, 3 * edge : 3 * (edge + width)], mask[v, edge : edge + width]
             if row < half:
                 for t in range(width * 3):
                     sums[t] += line[t]
@@ -402,25 +406,24 @@ class Upscaler:
 
         self.together(take)
 
-    def shrink(
-        self, image: NDArray[Any], mask: NDArray[np.bool_], scale: float, grid: tuple[int, int], patch_size: int
-    ) -> Small:
-        """3.1: `image` (H, W, 3) and `mask` (H, W), True = hole, to a `grid` (h, w), of boxes of `scale` pixels a
-        side, a multiple of a half: then as if every pixel were four.
+    def shrink(self, image: NDArray[Any], mask: NDArray[np.bool_], window: Window, patch_size: int) -> Small:
+        """3.1: the `window` of `image` (H, W, 3) and `mask` (H, W), True = hole, to its grid (h, w), of boxes of
+        `scale` pixels a side, a multiple of a half: then as if every pixel were four.
 
         The arrays are this thread's, and hold what they do until its next call.
         """
-        height, width = mask.shape
-        h, w = grid
-        halved = int(scale % 1 > 0)
-        factor = int(scale * (1 + halved))
+        h, w = window.rows, window.columns
+        halved = int(window.scale % 1 > 0)
+        factor = int(window.scale * (1 + halved))
         if _shrink is None:
-            return Small(*plain.shrink(image, mask, factor, halved, grid, patch_size))
+            part = window.of(image), window.of(mask)
+            return Small(*plain.shrink(*part, factor, halved, (h, w), patch_size))
         small, holes, energy = self._buffers(h, w, patch_size)
-        flat, bits = image.reshape(height, width * 3), mask.view(np.uint8)
+        lines = window.lines
+        flat, bits = image[lines].reshape(window.height, -1), mask[lines].view(np.uint8)
         gain = np.float32(1 / (factor * factor * np.iinfo(image.dtype).max))
         like = np.empty(0, np.int16 if image.dtype == np.uint8 and factor <= 128 else np.int32)
-        arguments = (flat, bits, factor, halved, patch_size, small, holes, energy)
+        arguments = (flat, bits, window.left, window.width, factor, halved, patch_size, small, holes, energy)
         if factor == 1:  # less work than to wake another thread
             _shrink(*arguments, 0, h, gain, like)
             return Small(
@@ -443,6 +446,7 @@ class Upscaler:
         self,
         target: NDArray[Any],
         mask: NDArray[np.bool_],
+        window: Window,
         correction: NDArray[np.float32],
         heard: Heard,
         *,
@@ -450,27 +454,30 @@ class Upscaler:
         scale: int,
         overlap: bool,
     ) -> None:
-        """3.4: write the holes of `target` (H, W, 3), C-contiguous, in place; every other pixel stays.
+        """3.4: write the holes in the `window` of `target` (H, W, 3), C-contiguous, in place; all else stays.
 
         `correction` (h, w, 3), of white 1, is what copied pixels lack, on a grid of `scale` pixels; `heard` from
         `contributions`, of patches of `side` pixels.
         """
-        height, width = mask.shape
         peak = np.float32(np.iinfo(target.dtype).max)
         correction = correction * peak
         h, w = correction.shape[:2]
         rows, place, weight = heard
         columns = w * scale // side
         vertical = ramps(side, overlap)
-        flat, flat_correction = target.reshape(height, width * 3), correction.reshape(h, w * 3)
+        lines = window.lines
+        flat, bits = target[lines].reshape(window.height, -1), mask[lines]
+        flat_correction = correction.reshape(h, w * 3)
         horizontal = np.repeat(vertical, 3, axis=1)
         if _fill is None:
-            plain.fill(target, mask, heard, vertical, correction, scale, columns)
+            plain.fill(window.of(target), window.of(mask), heard, vertical, correction, scale, columns)
             return
         self.spread(
             lambda a, b: _fill(
                 flat,
-                mask,
+                bits,
+                window.left,
+                window.width,
                 rows[a:b],
                 place[a:b],
                 weight[a:b],

@@ -1,8 +1,8 @@
 // Fills holes in photographs of any size with a rethined core, whatever runs that: C++17, the standard library alone.
 //
-// To be read beside rethined/search.py and rethined/upscale.py, which do the same in Python. Choices depend on integers
-// alone, so that sources are the same everywhere; where floats are rounded to integers, the casts to and from double
-// keep compilers from rounding otherwise.
+// To be read beside rethined/windows.py, rethined/search.py and rethined/upscale.py, which do the same in Python.
+// Choices depend on integers alone, so that sources are the same everywhere; where floats are rounded to integers, the
+// casts to and from double keep compilers from rounding otherwise.
 
 #pragma once
 
@@ -14,6 +14,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace rethined {
@@ -22,7 +23,7 @@ using Bytes = std::vector<std::uint8_t>;
 using Ints = std::vector<int>;
 using Floats = std::vector<float>;
 
-// What the network sees of a photo.
+// What the network sees of a photo, or of a window.
 struct Small {
     int halves, h, w;  // halves of a pixel to one of the grid of h x w
     Floats image;   // (3, h, w) in [0, 1], 0 in holes
@@ -37,9 +38,28 @@ struct Answer {
 
 using Core = std::function<Answer(const Small&)>;
 
+// Rows `top` to `bottom` and columns `left` to `right`.
+struct Box {
+    int top, bottom, left, right;
+};
+
+// A part of the photo, how it meets the network, and whose holes it fills.
+struct Window {
+    Box shown;  // in pixels
+    int halves, rows, columns;  // halves of a pixel to one of the grid of rows x columns
+    Box holes;  // what it fills for good, in pixels
+};
+
 namespace detail {
 
 constexpr int STRIDE = 32;   // of the network: both sides of its image are multiples of this
+constexpr int GRID = 44 << 13;        // pixels that the grids of any photo may hold together
+constexpr int GRID_GROWTH = 6 << 13;  // and for each unit of the factor, where that is more
+constexpr int WHOLE = 4;     // from this factor on there is no half
+constexpr int BLOCK = 16;    // side, in pixels, of the blocks that holes are put into boxes by
+constexpr int MARGIN = 16, CROSSING = 32;  // grid pixels: seen around a box, at least; of hole that a cut may cross
+constexpr int LEVELS = 5;    // cuts in a row
+constexpr int EXTRA = 1 << 12;  // grid pixels that another window is counted as beside its own
 constexpr int PATCH = 8;     // side of what a query and a key describe, in low-resolution pixels
 constexpr int CELL = 4;      // side of what is copied at a time, in low-resolution pixels
 constexpr int CHANNELS = 5;  // of a cell: R, G, B, differences across, differences down
@@ -64,7 +84,102 @@ constexpr float TRUST = 0.02f, RELAXATION = 1.7f;  // of `correction`
 constexpr int SWEEPS = 20;
 constexpr int DEEPEST = 7;  // depths beyond are treated alike
 
-inline int padded(int side, int halves) { return (2 * side + halves * STRIDE - 1) / (halves * STRIDE) * STRIDE; }
+// a / b, rounded up; neither is negative.
+inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// The factor after another, in halves.
+inline int next(int halves) { return halves + (halves < 2 * WHOLE ? 1 : 2); }
+
+// What of a photo is hole, in blocks, and the windows around it.
+class Holes {
+public:
+    Holes(const Bytes& hole, int height, int width)
+        : height(height), width(width), down(ceil_div(height, BLOCK)), across(ceil_div(width, BLOCK)), blocks(down * across) {
+        for (int y = 0; y < height; y++)
+            for (int x = 0; x < width; x++)
+                if (hole[std::size_t(y) * width + x]) blocks[y / BLOCK * across + x / BLOCK] = 1;
+    }
+
+    // With the smallest factor at which their grids together hold no more pixels than the whole photo's would.
+    std::vector<Window> windows() const {
+        const auto pixels = [&](int halves) -> std::int64_t {
+            const int h = ceil_div(2 * height, halves * STRIDE) * STRIDE, w = ceil_div(2 * width, halves * STRIDE) * STRIDE;
+            const std::int64_t size = std::int64_t(h) * w;
+            return 2 * size <= std::max(2 * GRID, GRID_GROWTH * halves) || std::min(h, w) == STRIDE ? size : 0;
+        };
+        int halves = 2;
+        while (!pixels(halves)) halves = next(halves);
+        const std::int64_t most = pixels(halves);
+        for (halves = 2;; halves = next(halves)) {
+            const auto [cost, found] = leaves({0, down, 0, across}, LEVELS, halves);
+            if (cost <= most) return found;
+        }
+    }
+
+private:
+    const int height, width, down, across;
+    Bytes blocks;
+
+    bool any(const Box& box) const {
+        for (int y = box.top; y < box.bottom; y++)
+            for (int x = box.left; x < box.right; x++)
+                if (blocks[y * across + x]) return true;
+        return false;
+    }
+
+    // What the cheapest windows cost, in pixels of grids, around what of a box is hole, with at most `levels` cuts in a
+    // row; and these.
+    std::pair<std::int64_t, std::vector<Window>> leaves(Box box, int levels, int halves) const {
+        auto& [top, bottom, left, right] = box;
+        while (!any({top, top + 1, left, right})) top++;
+        while (!any({bottom - 1, bottom, left, right})) bottom--;
+        while (!any({top, bottom, left, left + 1})) left++;
+        while (!any({top, bottom, right - 1, right})) right--;
+        const bool tall = bottom - top >= right - left;
+        const int count = tall ? bottom - top : right - left, wide = tall ? right - left : bottom - top;
+        // Of lines across the longer side.
+        const std::uint8_t* corner = &blocks[top * across + left];
+        const auto at = [&](int line, int n) { return corner[tall ? line * across + n : n * across + line]; };
+        int area = 0;
+        for (int line = 0; line < count; line++)
+            for (int n = 0; n < wide; n++) area += at(line, n);
+        const int thickness = area * BLOCK / count;  // the hole's area by its length
+        const int margin = std::max(MARGIN * halves / 2, thickness);
+        const Box holes{top * BLOCK, std::min(bottom * BLOCK, height), left * BLOCK, std::min(right * BLOCK, width)};
+        const auto [first, last, rows] = around(holes.top, holes.bottom, height, margin, halves);
+        const auto [begin, end, columns] = around(holes.left, holes.right, width, margin, halves);
+        const std::int64_t cost = std::int64_t(rows) * columns;
+        const std::vector<Window> whole{{{first, last, begin, end}, halves, rows, columns, holes}};
+        if (cost <= EXTRA || !levels || count * BLOCK <= 2 * MARGIN) return {cost, whole};
+        // Where least of the hole is cut through, of the middle half of lines; there, the most central.
+        int cut = 0, least = INT32_MAX;
+        const int edge = std::max(count / 4, 1);
+        for (int line = edge; line <= count - edge; line++) {
+            int crossing = 0;
+            for (int n = 0; n < wide; n++) crossing += at(line - 1, n) & at(line, n);
+            const bool central = std::abs(2 * line - count) < std::abs(2 * cut - count);
+            if (crossing < least || (crossing == least && central)) least = crossing, cut = line;
+        }
+        if (2 * least * BLOCK > CROSSING * halves) return {cost, whole};
+        Box half(box), rest(box);
+        if (tall) half.bottom = rest.top = top + cut;
+        else half.right = rest.left = left + cut;
+        auto one = leaves(half, levels - 1, halves), other = leaves(rest, levels - 1, halves);
+        one.first += other.first + EXTRA;
+        one.second.insert(one.second.end(), other.second.begin(), other.second.end());
+        return one.first < cost ? one : std::pair{cost, whole};
+    }
+
+    // Where a window begins and ends, and the side of its grid: the hole from `first` to `last` with a margin, rounded up
+    // to a multiple of the network's stride where the photo, of `length`, has as much.
+    static std::array<int, 3> around(int first, int last, int length, int margin, int halves) {
+        const int begin = std::max(first - margin, 0), wanted = std::min(last + margin, length) - begin;
+        const int multiple = STRIDE * halves / 2, count = ceil_div(wanted, multiple);
+        const int size = std::min(count * multiple, length);
+        const int moved = std::min(std::max(begin - (size - wanted) / 2, 0), length - size);
+        return {moved, moved + size, count * STRIDE};
+    }
+};
 
 // Means of boxes of so many half pixels a side on a grid of h x w, 0 in holes and beyond the border; and what they hold.
 inline Small boxes(const std::uint8_t* image, const std::uint8_t* hole, int height, int width, int halves, int h, int w) {
@@ -664,22 +779,28 @@ inline void copy(Bytes& target, const std::uint8_t* image, const std::uint8_t* h
 
 }  // namespace detail
 
-// What the network is given of `image` (height, width, 3) RGB, where `hole` (height, width) is 0: with a core of any
-// size on a grid as large as it may be, with one of a fixed size on that, h x w.
-inline Small shrink(const Bytes& image, const Bytes& hole, int height, int width, int h = 0, int w = 0) {
+// Around the holes, in the order in which they are to be filled; each pixel of `hole` (height, width) that is not 0, at
+// least one, is in the `holes` of one.
+inline std::vector<Window> windows(const Bytes& hole, int height, int width) {
+    return detail::Holes(hole, height, width).windows();
+}
+
+namespace detail {
+
+inline void check(const Bytes& image, const Bytes& hole, int height, int width) {
     const std::size_t pixels = std::size_t(height) * width;
     if (height < 1 || width < 1 || image.size() != 3 * pixels) throw std::invalid_argument("image is not of the size given");
     if (hole.size() != pixels) throw std::invalid_argument("mask is not of the image's size");
-    int halves;
-    if (h && w) {
-        halves = std::max({2, (2 * height + h - 1) / h, (2 * width + w - 1) / w});
-        halves += halves > 8 ? halves % 2 : 0;
-    } else {  // the smallest factor whose grid, padded to the stride, is not larger
-        for (halves = 2;; halves += halves < 8 ? 1 : 2) {
-            h = detail::padded(height, halves), w = detail::padded(width, halves);
-            if (double(h) * w <= 8192.0 * std::max(44, 3 * halves) || std::min(h, w) == detail::STRIDE) break;
-        }
-    }
+}
+
+}  // namespace detail
+
+// What a core that takes no other grid than h x w is given of the whole of `image` (height, width, 3) RGB, where `hole`
+// (height, width) is 0.
+inline Small shrink(const Bytes& image, const Bytes& hole, int height, int width, int h, int w) {
+    detail::check(image, hole, height, width);
+    int halves = std::max({2, detail::ceil_div(2 * height, h), detail::ceil_div(2 * width, w)});
+    halves += halves > 2 * detail::WHOLE ? halves % 2 : 0;
     return detail::boxes(image.data(), hole.data(), height, width, halves, h, w);
 }
 
@@ -694,11 +815,28 @@ inline Bytes complete(const Bytes& image, const Bytes& hole, int height, int wid
     return result;
 }
 
-// Both, with `core` between.
+// `image` (height, width, 3) RGB filled where `hole` (height, width) is not 0, with a core of any size, window by window.
 inline Bytes inpaint(const Core& core, const Bytes& image, const Bytes& hole, int height, int width) {
-    const Small small = shrink(image, hole, height, width);
-    if (std::all_of(hole.begin(), hole.end(), [](int bit) { return bit == 0; })) return image;
-    return complete(image, hole, height, width, small, core(small));
+    detail::check(image, hole, height, width);
+    Bytes result(image), open(hole);
+    if (std::all_of(hole.begin(), hole.end(), [](int bit) { return bit == 0; })) return result;
+    for (const auto& [shown, halves, rows, columns, holes] : windows(hole, height, width)) {
+        const auto [top, bottom, left, right] = shown;
+        Bytes part, part_hole;
+        for (int y = top; y < bottom; y++) {
+            const auto line = open.begin() + std::ptrdiff_t(y) * width, pixels = result.begin() + std::ptrdiff_t(y) * width * 3;
+            part_hole.insert(part_hole.end(), line + left, line + right);
+            part.insert(part.end(), pixels + left * 3, pixels + right * 3);
+        }
+        const int h = bottom - top, w = right - left;
+        const Small small = detail::boxes(part.data(), part_hole.data(), h, w, halves, rows, columns);
+        const Bytes filled = complete(part, part_hole, h, w, small, core(small));
+        for (int y = 0; y < h; y++)
+            std::copy_n(&filled[std::size_t(y) * w * 3], w * 3, &result[(std::size_t(top + y) * width + left) * 3]);
+        for (int y = holes.top; y < holes.bottom; y++)  // what one window has filled is known to the next
+            std::fill_n(&open[std::size_t(y) * width + holes.left], holes.right - holes.left, 0);
+    }
+    return result;
 }
 
 }  // namespace rethined

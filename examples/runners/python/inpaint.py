@@ -3,14 +3,17 @@
     python inpaint.py rethined.onnx photo.ppm mask.pgm filled.ppm
 
 Binary PPM (P6) and PGM (P5) of 8 bits, so that no decoder is needed; white in the mask is filled. To be read beside
-`rethined.search` and `rethined.upscale`, which do the same in compiled loops. Names here are theirs.
+`rethined.windows`, and `rethined.search` and `rethined.upscale`, which do the same in compiled loops. Names here are
+theirs.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -18,6 +21,12 @@ import onnxruntime as ort
 f32 = np.float32
 
 STRIDE = 32  # of the network; both sides of its image are multiples of this
+GRID = 44 * 2**13  # pixels that the grids of any photo may hold together
+GRID_GROWTH = 6 * 2**13  # and for each unit of the factor, where that is more
+WHOLE = 4  # from this factor on there is no half
+BLOCK = 16  # side, in pixels, of the blocks that holes are put into boxes by
+MARGIN, CROSSING = 16, 32  # grid pixels: seen around a box, at least; and of hole that a cut through it may cross
+LEVELS, EXTRA = 5, 2**12  # cuts in a row; and grid pixels that another window is counted as beside its own
 PATCH = 8  # side of what a query and a key describe, in low-resolution pixels
 CELL = 4  # side of what is copied at a time, in low-resolution pixels
 WHITE, UNIT = 120, 127  # what 1 is in colours and in queries and keys
@@ -44,7 +53,18 @@ def inpaint(session: ort.InferenceSession, image: np.ndarray, hole: np.ndarray) 
         raise ValueError(f"mask is {hole.dtype} {hole.shape}; give bool {image.shape[:2]}")
     if not hole.any():
         return image.copy()
-    scale, h, w = plan(*hole.shape)
+    result, hole = image.copy(), hole.copy()
+    for window in windows(hole):
+        shown = window.shown
+        result[shown] = fill(session, result[shown], hole[shown], window.scale, window.rows, window.columns)
+        hole[window.holes] = False  # what one window has filled is known to the next
+    return result
+
+
+def fill(
+    session: ort.InferenceSession, image: np.ndarray, hole: np.ndarray, scale: float, h: int, w: int
+) -> np.ndarray:
+    """What one window shows, filled, by way of a grid (h, w); a new array."""
     small, small_hole, detail = shrink(image, hole, scale, h, w)
     feeds = {"image": small[None], "mask": small_hole[None, None].astype(f32), "detail": detail[None]}
     low, query, key = (output[0] for output in session.run(["low", "query", "key"], feeds))
@@ -54,14 +74,86 @@ def inpaint(session: ort.InferenceSession, image: np.ndarray, hole: np.ndarray) 
     return copy(image, hole, begin, known, lacking, side)
 
 
-def plan(height: int, width: int) -> tuple[float, int, int]:
-    """The smallest factor, in halves up to 4, whose grid, padded to the stride, is not too large; and the grid."""
-    scale = 1.0
-    while True:
-        h, w = (math.ceil(side / (scale * STRIDE)) * STRIDE for side in (height, width))
-        if h * w <= 2**13 * max(44, 6 * scale) or min(h, w) == STRIDE:
-            return scale, h, w
-        scale += 0.5 if scale < 4 else 1
+class Window(NamedTuple):
+    """A part of the photo, how it meets the network, and whose holes it fills."""
+
+    shown: tuple[slice, slice]
+    """Rows and columns of the photo, in pixels."""
+    scale: float
+    """Full-resolution pixels to one of the grid's; a multiple of a half."""
+    rows: int
+    """Of the grid, as `columns` a multiple of STRIDE."""
+    columns: int
+    holes: tuple[slice, slice]
+    """Rows and columns of what it fills for good, in pixels."""
+
+
+def windows(hole: np.ndarray) -> list[Window]:
+    """Around the holes, with the smallest factor at which their grids together hold no more pixels than the whole
+    photo's would; in the order in which they are to be filled. Each pixel of `hole`, at least one, is in the `holes`
+    of one."""
+    height, width = hole.shape
+    down, across = (-(-side // BLOCK) for side in hole.shape)
+    padded = np.pad(hole, ((0, down * BLOCK - height), (0, across * BLOCK - width)))
+    blocks = padded.reshape(down, BLOCK, across, BLOCK).any((1, 3))
+
+    def leaves(top: int, bottom: int, left: int, right: int, levels: int, halves: int) -> tuple[int, list[Window]]:
+        """What the cheapest windows cost, in pixels of grids, around what of a box, in blocks, is hole, with at most
+        `levels` cuts in a row; and these."""
+        rows, columns = (np.flatnonzero(blocks[top:bottom, left:right].any(axis)) for axis in (1, 0))
+        top, bottom = top + int(rows[0]), top + int(rows[-1]) + 1
+        left, right = left + int(columns[0]), left + int(columns[-1]) + 1
+        tall = bottom - top >= right - left
+        part = blocks[top:bottom, left:right] if tall else blocks[top:bottom, left:right].T
+        count = len(part)
+        thickness = np.count_nonzero(part) * BLOCK // count  # the hole's area by its length
+        margin, multiple = max(MARGIN * halves // 2, thickness), STRIDE * halves // 2
+        holes = slice(top * BLOCK, min(bottom * BLOCK, height)), slice(left * BLOCK, min(right * BLOCK, width))
+        lines, h = around(holes[0], height, margin, multiple)
+        beside, w = around(holes[1], width, margin, multiple)
+        cost = h * w
+        whole = cost, [Window((lines, beside), halves / 2, h, w, holes)]
+        if cost <= EXTRA or not levels or count * BLOCK <= 2 * MARGIN:
+            return whole
+        # Where least of the hole is cut through, of the middle half of lines; there, the most central.
+        edge = max(count // 4, 1)
+        cuts = np.arange(edge, count - edge + 1)
+        crossings = (part[cuts - 1] & part[cuts]).sum(1) * BLOCK
+        n = int(np.lexsort((abs(2 * cuts - count), crossings))[0])
+        if 2 * crossings[n] > CROSSING * halves:
+            return whole
+        at = int(cuts[n])
+        if tall:
+            boxes = (top, top + at, left, right), (top + at, bottom, left, right)
+        else:
+            boxes = (top, bottom, left, left + at), (top, bottom, left + at, right)
+        (first, one), (second, other) = (leaves(*box, levels - 1, halves) for box in boxes)
+        return (first + second + EXTRA, one + other) if first + second + EXTRA < cost else whole
+
+    for halves in factors():  # of the whole photo
+        h, w = (-(-2 * side // (halves * STRIDE)) * STRIDE for side in hole.shape)
+        if 2 * h * w <= max(2 * GRID, GRID_GROWTH * halves) or min(h, w) == STRIDE:
+            break
+    for halves in factors():
+        cost, found = leaves(0, down, 0, across, LEVELS, halves)
+        if cost <= h * w:
+            break
+    return found
+
+
+def factors() -> itertools.chain[int]:
+    """In halves, from 1 on."""
+    return itertools.chain(range(2, 2 * WHOLE), itertools.count(2 * WHOLE, 2))
+
+
+def around(hole: slice, length: int, margin: int, multiple: int) -> tuple[slice, int]:
+    """The `hole` with a margin, rounded up to a multiple where the photo, of `length`, has as much; and the side of
+    its grid."""
+    begin, end = max(hole.start - margin, 0), min(hole.stop + margin, length)
+    count = -(-(end - begin) // multiple)
+    size = min(count * multiple, length)
+    begin = min(max(begin - (size - (end - begin)) // 2, 0), length - size)
+    return slice(begin, begin + size), count * STRIDE
 
 
 def shrink(

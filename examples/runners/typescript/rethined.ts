@@ -1,9 +1,10 @@
 /**
  * Fills holes in photographs of any size with a rethined core, in browsers and in Node.
  *
- * Everything but the network is plain loops over typed arrays. To be read beside `rethined/search.py` and
- * `rethined/upscale.py`, which do the same in Python. Choices depend on integers alone, so that sources are the same
- * on every machine; where floats are rounded to integers, `Math.fround` makes them those of single precision.
+ * Everything but the network is plain loops over typed arrays. To be read beside `rethined/windows.py`,
+ * `rethined/search.py` and `rethined/upscale.py`, which do the same in Python. Choices depend on integers alone, so
+ * that sources are the same on every machine; where floats are rounded to integers, `Math.fround` makes them those of
+ * single precision.
  */
 
 import type { InferenceSession, TensorConstructor } from "onnxruntime-common";
@@ -15,7 +16,7 @@ export interface Picture {
   readonly height: number;
 }
 
-/** The network: image (3, h, w) in [0, 1], mask (h, w), 1 = hole, detail (6, h / 8, w / 8). */
+/** The network, called for one window after another: image (3, h, w) in [0, 1], mask (h, w), 1 = hole, detail (6, h / 8, w / 8). */
 export type Core = (
   image: Float32Array,
   mask: Float32Array,
@@ -25,6 +26,13 @@ export type Core = (
 ) => Promise<{ low: Float32Array; query: Float32Array; key: Float32Array }>;
 
 const STRIDE = 32; // of the network: both sides of its image are multiples of this
+const GRID = 44 * 2 ** 13; // pixels that the grids of any photo may hold together
+const GRID_GROWTH = 6 * 2 ** 13; // and for each unit of the factor, where that is more
+const WHOLE = 4; // from this factor on there is no half
+const BLOCK = 16; // side, in pixels, of the blocks that holes are put into boxes by
+const MARGIN = 16, CROSSING = 32; // grid pixels: seen around a box, at least; of hole that a cut through it may cross
+const LEVELS = 5; // cuts in a row
+const EXTRA = 2 ** 12; // grid pixels that another window is counted as beside its own
 const PATCH = 8; // side of what a query and a key describe, in low-resolution pixels
 const CELL = 4; // side of what is copied at a time, in low-resolution pixels
 const CHANNELS = 5; // of a cell: R, G, B, differences across, differences down
@@ -74,24 +82,140 @@ export async function inpaint<P extends Picture>(core: Core, image: P, hole: Uin
   if (hole.length !== pixels) throw new RangeError(`mask has ${hole.length} pixels, image ${pixels}`);
   const result = new Uint8ClampedArray(image.data);
   if (!hole.includes(1) && !hole.some((value) => value !== 0)) return result;
-  const { scale, h, w } = plan(image.height, image.width);
+  const open = hole.slice();
+  for (const window of windows(open, image.height, image.width)) {
+    const { top, left, height, width, scale, rows, columns, holes } = window;
+    const shown = { data: new Uint8ClampedArray(height * width * depth), width, height };
+    const shownHole = new Uint8Array(height * width);
+    const lines = Array.from({ length: height }, (_, y) => ({ from: (top + y) * image.width + left, to: y * width }));
+    for (const { from, to } of lines) {
+      shown.data.set(result.subarray(from * depth, (from + width) * depth), to * depth);
+      shownHole.set(open.subarray(from, from + width), to);
+    }
+    const filled = await fill(core, shown, shownHole, scale, rows, columns);
+    for (const { from, to } of lines) result.set(filled.subarray(to * depth, (to + width) * depth), from * depth);
+    // What one window has filled is known to the next.
+    for (let y = holes.top; y < holes.bottom; y++) open.fill(0, y * image.width + holes.left, y * image.width + holes.right);
+  }
+  return result;
+}
+
+/** What one window shows, filled, by way of a grid of h x w; a new array. */
+async function fill(core: Core, image: Picture, hole: Uint8Array, scale: number, h: number, w: number): Promise<Uint8ClampedArray> {
+  const result = new Uint8ClampedArray(image.data);
   const { small, holes, detail } = shrink(image, hole, scale, h, w);
   const { low, query, key } = await core(small, holes, detail, h, w);
   const finest = levelOf(small, holes, low, query, key, h, w);
   const begin = find(finest, small, scale);
   const lacking = correction(low, begin, finest, scale * CELL);
-  copy(result, image, hole, depth, begin, finest, lacking, scale * CELL);
+  copy(result, image, hole, image.data.length / hole.length, begin, finest, lacking, scale * CELL);
   return result;
 }
 
-/** The smallest factor, in halves up to 4, whose grid, padded to the stride, is no larger than it may be; and the grid. */
-export function plan(height: number, width: number): { scale: number; h: number; w: number } {
-  const padded = (side: number, scale: number) => Math.ceil(side / (scale * STRIDE)) * STRIDE;
-  for (let scale = 1; ; scale += scale < 4 ? 0.5 : 1) {
-    const h = padded(height, scale), w = padded(width, scale);
-    const largest = 2 ** 13 * Math.max(44, 6 * scale);
-    if (h * w <= largest || Math.min(h, w) === STRIDE) return { scale, h, w };
+/** Rows `top` to `bottom` and columns `left` to `right`. */
+interface Box {
+  readonly top: number;
+  readonly bottom: number;
+  readonly left: number;
+  readonly right: number;
+}
+
+/** A part of the photo, in pixels, how it meets the network, and whose holes it fills. */
+export interface Window {
+  readonly top: number;
+  readonly left: number;
+  readonly height: number;
+  readonly width: number;
+  /** Full-resolution pixels to one of the grid's; a multiple of a half. */
+  readonly scale: number;
+  /** Of the grid, as `columns` a multiple of STRIDE. */
+  readonly rows: number;
+  readonly columns: number;
+  /** What it fills for good, in pixels. */
+  readonly holes: Box;
+}
+
+/**
+ * Around the holes, with the smallest factor at which their grids together hold no more pixels than the whole photo's
+ * would; in the order in which they are to be filled. Each pixel of `hole`, at least one, is in the `holes` of one.
+ */
+export function windows(hole: Uint8Array, height: number, width: number): readonly Window[] {
+  const down = Math.ceil(height / BLOCK), across = Math.ceil(width / BLOCK);
+  const blocks = new Uint8Array(down * across);
+  for (let y = 0; y < height; y++) {
+    const row = Math.floor(y / BLOCK) * across;
+    for (let x = 0; x < width; x++) if (hole[y * width + x]) blocks[row + Math.floor(x / BLOCK)] = 1;
   }
+  const padded = (side: number, halves: number) => Math.ceil((2 * side) / (halves * STRIDE)) * STRIDE;
+  let most = 0;
+  for (let halves = 2; !most; halves = next(halves)) { // of the whole photo
+    const h = padded(height, halves), w = padded(width, halves);
+    if (2 * h * w <= Math.max(2 * GRID, GRID_GROWTH * halves) || Math.min(h, w) === STRIDE) most = h * w;
+  }
+  for (let halves = 2; ; halves = next(halves)) {
+    const { cost, found } = leaves({ top: 0, bottom: down, left: 0, right: across }, LEVELS, halves);
+    if (cost <= most) return found;
+  }
+
+  /** The factor after another, in halves. */
+  function next(halves: number): number {
+    return halves + (halves < 2 * WHOLE ? 1 : 2);
+  }
+
+  /**
+   * What the cheapest windows cost, in pixels of grids, around what of a box, in blocks, is hole, with at most `levels`
+   * cuts in a row; and these.
+   */
+  function leaves({ top, bottom, left, right }: Box, levels: number, halves: number): { cost: number; found: readonly Window[] } {
+    const any = (t: number, b: number, l: number, r: number) => {
+      for (let y = t; y < b; y++) for (let x = l; x < r; x++) if (blocks[y * across + x]) return true;
+      return false;
+    };
+    while (!any(top, top + 1, left, right)) top++;
+    while (!any(bottom - 1, bottom, left, right)) bottom--;
+    while (!any(top, bottom, left, left + 1)) left++;
+    while (!any(top, bottom, right - 1, right)) right--;
+    const tall = bottom - top >= right - left;
+    const count = tall ? bottom - top : right - left, wide = tall ? right - left : bottom - top;
+    /** Of lines across the longer side. */
+    const at = (line: number, n: number) => blocks[tall ? (top + line) * across + left + n : (top + n) * across + left + line]!;
+    let area = 0;
+    for (let line = 0; line < count; line++) for (let n = 0; n < wide; n++) area += at(line, n);
+    const thickness = Math.floor((area * BLOCK) / count); // the hole's area by its length
+    const margin = Math.max(MARGIN * halves / 2, thickness), multiple = STRIDE * halves / 2;
+    const holes = {
+      top: top * BLOCK, bottom: Math.min(bottom * BLOCK, height), left: left * BLOCK, right: Math.min(right * BLOCK, width),
+    };
+    const y = around(holes.top, holes.bottom, height, margin, multiple);
+    const x = around(holes.left, holes.right, width, margin, multiple);
+    const window = {
+      top: y.begin, left: x.begin, height: y.size, width: x.size, scale: halves / 2, rows: y.grid, columns: x.grid, holes,
+    };
+    const whole = { cost: y.grid * x.grid, found: [window] };
+    if (whole.cost <= EXTRA || !levels || count * BLOCK <= 2 * MARGIN) return whole;
+    // Where least of the hole is cut through, of the middle half of lines; there, the most central.
+    let cut = 0, least = Infinity;
+    const first = Math.max(count >> 2, 1);
+    for (let line = first; line <= count - first; line++) {
+      let crossing = 0;
+      for (let n = 0; n < wide; n++) crossing += at(line - 1, n) & at(line, n);
+      const central = Math.abs(2 * line - count) < Math.abs(2 * cut - count);
+      if (crossing < least || (crossing === least && central)) least = crossing, cut = line;
+    }
+    if (2 * least * BLOCK > CROSSING * halves) return whole;
+    const one = leaves(tall ? { top, bottom: top + cut, left, right } : { top, bottom, left, right: left + cut }, levels - 1, halves);
+    const other = leaves(tall ? { top: top + cut, bottom, left, right } : { top, bottom, left: left + cut, right }, levels - 1, halves);
+    const cost = one.cost + other.cost + EXTRA;
+    return cost < whole.cost ? { cost, found: [...one.found, ...other.found] } : whole;
+  }
+}
+
+/** A hole with a margin, rounded up to a multiple where the photo, of `length`, has as much; and the side of its grid. */
+function around(first: number, last: number, length: number, margin: number, multiple: number) {
+  const begin = Math.max(first - margin, 0), end = Math.min(last + margin, length);
+  const count = Math.ceil((end - begin) / multiple), size = Math.min(count * multiple, length);
+  const moved = Math.max(begin - Math.floor((size - (end - begin)) / 2), 0);
+  return { begin: Math.min(moved, length - size), size, grid: count * STRIDE };
 }
 
 /** Means of boxes, 0 in holes and beyond the border; holes; and how much detail the boxes of each patch hold. */

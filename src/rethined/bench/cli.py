@@ -28,8 +28,8 @@ Photos = Annotated[Path, typer.Argument(help="Folder of photographs, or one.", m
 Masks = Annotated[
     str,
     typer.Option(
-        help="KIND-LOW-HIGH in percent, of strokes, boxes, objects, mixed; or a folder of PNG masks named like the "
-        "photographs, white = hole; comma between.",
+        help="KIND-LOW-HIGH in percent, of strokes, boxes, objects, wires, mixed; or a folder of PNG masks named "
+        "like the photographs, white = hole; comma between.",
         metavar="SPECS",
     ),
 ]
@@ -127,7 +127,10 @@ def evaluate(
 def quality(
     photos: Photos,
     methods: Annotated[
-        str, typer.Option(help="telea, telea_full, copy_reference, rethined, rethined:FILE, peers; comma between.")
+        str,
+        typer.Option(
+            help="telea, telea_full, copy_reference, rethined, rethined:FILE, rethined_whole, peers; comma between."
+        ),
     ] = "telea,copy_reference,rethined",
     peer_weights: Annotated[
         list[str] | None, typer.Option("--weights", help="NAME=FILE: official weights of a peer.")

@@ -22,7 +22,7 @@ from rethined.bench import provenance, web
 from rethined.bench.latency import alternate
 from rethined.bench.schema import RUNTIMES
 from rethined.config import ModelConfig
-from rethined.engine import Engine, plan
+from rethined.engine import Engine
 from rethined.errors import InputError, RethinedError
 from rethined.export import core, formats
 
@@ -41,10 +41,11 @@ HOLES = (0.1, 0.3)
 
 
 class RunBackend:
-    """Any runtime's core as the engine's backend."""
+    """Any runtime's core, of one size, as the engine's backend."""
 
-    def __init__(self, config: ModelConfig, run: core.Run) -> None:
+    def __init__(self, config: ModelConfig, run: core.Run, size: core.Size) -> None:
         self.config = config
+        self.size: tuple[int, int] | None = (size.height, size.width)
         self._run = run
 
     def run(self, image: Floats, mask: Floats, detail: Floats | None) -> CoreOutput:
@@ -121,12 +122,12 @@ def run_device(
         folder = Path(temporary)
         for size in sizes:
             cells = core.parse_sizes(size, config.stride)[0]
-            pictures = _pictures(photos, cells, config.stride, limit)
+            pictures = _pictures(photos, cells, limit)
             inputs = tuple(value.numpy() for value in core.sample(config, cells, 0))
             file = folder / f"base-{size}.onnx"
             formats.export(REFERENCE[0], weights, file, size=size, precision=REFERENCE[1])
             reference = _module("onnx").load(file, threads)
-            base = _fills(config, reference, pictures)
+            base = _fills(config, reference, cells, pictures)
             for one, precision in files:
                 form = formats.FORMATS[RUNTIMES[one].form]
                 path = folder / f"{one}-{precision}-{size}{form.suffix}"
@@ -138,7 +139,7 @@ def run_device(
                     row |= dict.fromkeys(("median_ms", "ratio", "peak_mib", "noisy"))
                     with _ready(one, path, precision, size, count, inputs) as subject:
                         row["difference"] = max(core.differences(model, subject.run, [cells]).values())
-                        fills = _fills(config, subject.run, pictures)
+                        fills = _fills(config, subject.run, cells, pictures)
                         if told:
                             row |= {"median_ms": told[precision], "told": True}
                         elif subject.call:
@@ -227,30 +228,30 @@ def _module(name: str) -> Any:
     return importlib.import_module(f"rethined.export.{name}")
 
 
-def _pictures(folder: Path, size: core.Size, stride: int, limit: int) -> list[Picture]:
-    """Middles of photographs, as large as what the engine reduces to `size`, with seeded holes."""
-    factors = [f for f in (2, 1) if plan(f * size.height, f * size.width, stride) == (f, *size)]
-    if not factors:
-        raise InputError(f"size is {size}, to which the engine reduces no photograph; give one such as 512x512")
+def _pictures(folder: Path, size: core.Size, limit: int) -> list[Picture]:
+    """Middles of photographs, twice as large as `size`, or as large where that is all they are, with seeded holes."""
     found = [path for path in sorted(folder.glob("*")) if image.is_image_name(path)] if folder.is_dir() else []
     pictures: list[Picture] = []
-    h, w = factors[0] * size.height, factors[0] * size.width
     for path in found:
         pixels = image.read_photo(path).pixels
-        if pixels.shape[0] < h or pixels.shape[1] < w or len(pictures) == limit:
+        factor = min(2, pixels.shape[0] // size.height, pixels.shape[1] // size.width)
+        if not factor or len(pictures) == limit:
             continue
+        h, w = factor * size.height, factor * size.width
         top, left = (pixels.shape[0] - h) // 2, (pixels.shape[1] - w) // 2
         hole = masks.free_form(h, w, np.random.default_rng(len(pictures)), coverage=HOLES)
         cut = np.ascontiguousarray(pixels[top : top + h, left : left + w])
         pictures.append((np.asarray(cut if cut.dtype == np.uint8 else cut // 257, np.uint8), hole))
     if not pictures:
-        raise InputError(f"{folder} has no photograph of at least {w}x{h} pixels; give a folder of larger ones")
+        raise InputError(f"{folder} has no photograph of at least {size} pixels; give a folder of larger ones")
     return pictures
 
 
-def _fills(config: ModelConfig, run: core.Run, pictures: Sequence[Picture]) -> list[NDArray[np.uint8]]:
+def _fills(
+    config: ModelConfig, run: core.Run, size: core.Size, pictures: Sequence[Picture]
+) -> list[NDArray[np.uint8]]:
     """What the engine makes of `pictures` with `run` as its core."""
-    engine = Engine(backend=RunBackend(config, run))
+    engine = Engine(backend=RunBackend(config, run, size))
     return [np.asarray(engine(picture, hole), np.uint8) for picture, hole in pictures]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 import zlib
@@ -23,6 +24,7 @@ from rethined.engine import Engine
 from rethined.errors import BackendError, InputError, RethinedError
 from rethined.metrics import backbones, fid, image
 from rethined.metrics.lpips import Lpips, Net
+from rethined.windows import Window, whole
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -33,8 +35,12 @@ BASELINES: dict[str, Method] = {
     "telea_full": baselines.telea_full,
     REFERENCE: baselines.copy_reference,
 }
+WHOLE = "rethined_whole"
 SMALLEST = 64
 """Shortest side, in pixels, of a photograph that is measured: below, the metrics' networks see mostly borders."""
+
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 class Holes(Protocol):
@@ -79,16 +85,16 @@ class MaskSpec:
             InputError: not of that form, or an unknown kind.
         """
         kind, *range_ = text.split("-")
-        known = kind in masks.KINDS and len(range_) == 2 and all(part.isdecimal() for part in range_)
-        if not known or not 0 < int(range_[0]) <= int(range_[1]) < 100:
+        known = kind in masks.KINDS and len(range_) == 2 and all(_NUMBER.fullmatch(part) for part in range_)
+        if not known or not 0 < float(range_[0]) <= float(range_[1]) < 100:
             raise InputError(
                 f"masks are {text!r}; give KIND-LOW-HIGH in percent, such as strokes-10-20, with a KIND of "
                 f"{', '.join(masks.KINDS)}, or a folder of PNG masks"
             )
-        return cls(kind, int(range_[0]) / 100, int(range_[1]) / 100, seed)
+        return cls(kind, float(range_[0]) / 100, float(range_[1]) / 100, seed)
 
     def __str__(self) -> str:
-        return f"{self.kind}-{round(self.low * 100)}-{round(self.high * 100)}"
+        return f"{self.kind}-{self.low * 100:g}-{self.high * 100:g}"
 
     def check(self, photos: Sequence[Path]) -> None:
         """Every photograph has holes."""
@@ -201,7 +207,8 @@ def load_methods(
     weights: Mapping[str, Path] | None = None,
     onnx: Mapping[str, peers.OnnxFile] | None = None,
 ) -> dict[str, Method]:
-    """Methods by name: telea, telea_full, copy_reference, rethined (bundled weights), rethined:FILE, and peers.
+    """Methods by name: telea, telea_full, copy_reference, rethined (bundled weights), rethined:FILE, rethined_whole
+    (which always looks at the whole photo at once), and peers.
 
     Peers without weights are refused; what `onnx` names is loaded whether it is among `names` or not.
 
@@ -215,12 +222,21 @@ def load_methods(
             loaded[name] = peers.load_method(name, weights, onnx, threads=threads)
         elif name in BASELINES:
             loaded[name] = BASELINES[name]
+        elif name == WHOLE:
+            loaded[name] = as_method(_Whole(threads=threads))
         elif name == "rethined" or name.startswith("rethined:"):
             loaded[name] = as_method(load_engine(weights_of(name), threads=threads))
         else:
-            known = ", ".join([*BASELINES, *peers.names()])
+            known = ", ".join([*BASELINES, WHOLE, *peers.names()])
             raise InputError(f"no method {name!r}; choose of {known}, rethined or rethined:FILE")
     return loaded
+
+
+class _Whole(Engine):
+    """The engine without `rethined.windows.find`: what that is worth."""
+
+    def _windows(self, mask: Mask) -> list[Window]:
+        return [whole(mask.shape[0], mask.shape[1], self.config.stride, self.config.band)] if mask.any() else []
 
 
 def as_method(engine: Engine) -> Method:

@@ -37,9 +37,9 @@ from rethined.bench.paper_tables import PAPER_BLOCKS, paper_blocks
 from rethined.bench.provenance import read_json
 from rethined.bench.schema import REFERENCE, cell, columns_of
 from rethined.config import DEFAULT
-from rethined.engine import plan
 from rethined.errors import InputError
 from rethined.image import write_atomic
+from rethined.windows import whole
 
 _BLOCK = re.compile(r"(<!-- bench:(?P<name>[\w.-]+) -->\n)(?P<table>.*?)(<!-- /bench -->)", re.DOTALL)
 _START = re.compile(r"<!-- bench:[\w.-]+ -->")
@@ -342,8 +342,8 @@ def _peers(results: Sequence[dict[str, Any]]) -> Table:
             about = [result["machine"]["cpu"], str(row["threads"]), f"{row['width']}x{row['height']}"]
             about.append(f"{row['hole']:.0%}")
             own = result["methods"]["rethined"] | {"weights": result["weights"]["rethined"]}
-            grid = plan(row["height"], row["width"], DEFAULT.stride)
-            macs = own["macs_512"] * grid.height * grid.width / 512**2  # of a convolutional network
+            grid = whole(row["height"], row["width"], DEFAULT.stride)
+            macs = own["macs_512"] * grid.rows * grid.columns / 512**2  # at most; of a convolutional network
             engine = row["engine"] | {"ratio": 1.0, "macs": macs, "peak_mib": row["peak_mib"]}
             methods = [("rethined", own, engine)]
             methods += [(name, result["methods"][name], times) for name, times in row.get("peers", {}).items()]

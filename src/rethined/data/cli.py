@@ -39,7 +39,7 @@ def masks(
     ] = None,
     preset: Annotated[str, typer.Option(help="thin, medium, thick, paper, boxes or objects.")] = "paper",
     kind: Annotated[
-        str | None, typer.Option(help="Instead of the preset's: strokes, boxes, objects or mixed.")
+        str | None, typer.Option(help="Instead of the preset's: strokes, boxes, objects, wires or mixed.")
     ] = None,
     coverage: Annotated[
         str | None, typer.Option(help="Instead of the preset's: hole in percent of the image.", metavar="LOW-HIGH")

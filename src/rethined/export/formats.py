@@ -170,6 +170,7 @@ def calibration_inputs(folder: Path, config: ModelConfig, size: Size) -> list[Ar
 
     from rethined import image, masks
     from rethined.upscale import Upscaler
+    from rethined.windows import Window
 
     found = sorted(path for path in folder.glob("*") if image.is_image_name(path)) if folder.is_dir() else []
     inputs: list[Arrays] = []
@@ -184,7 +185,9 @@ def calibration_inputs(folder: Path, config: ModelConfig, size: Size) -> list[Ar
         rng = np.random.default_rng(len(inputs))
         hole = masks.free_form(h, w, rng, coverage=(0.1, 0.4))
         square = np.ascontiguousarray(pixels[top : top + h, left : left + w])
-        small = Upscaler(1).shrink(square, hole, scale, (size.height, size.width), config.patch_size)
+        all_ = slice(0, h), slice(0, w)
+        window = Window(0, 0, h, w, scale, size.height, size.width, all_)
+        small = Upscaler(1).shrink(square, hole, window, config.patch_size)
         inputs.append(tuple(small))
     if not inputs:
         raise InputError(f"{folder} has no photograph of at least {size}; give a folder of photographs")

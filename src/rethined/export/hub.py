@@ -17,7 +17,7 @@ from rethined.export.core import LICENCE, load_weights
 from rethined.model import Rethined
 
 ASPECTS = "512x512,448x576,576x448,416x608,608x416,384x640,640x384"
-"""What square, 4:3, 3:2 and 16:9 photographs, upright and lying, are reduced to (`rethined.engine.plan`)."""
+"""What square, 4:3, 3:2 and 16:9 photographs, upright and lying, are reduced to (`rethined.windows.whole`)."""
 CARD = """---
 license: apache-2.0
 library_name: rethined

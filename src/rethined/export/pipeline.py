@@ -23,9 +23,9 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from rethined import search
+from rethined import search, windows
 from rethined.config import ModelConfig
-from rethined.engine import GRID, GRID_GROWTH, WHOLE, Engine
+from rethined.engine import Engine
 from rethined.errors import BackendError, RethinedWarning, WeightsError
 from rethined.image import write_atomic
 from rethined.masks import free_form
@@ -39,7 +39,8 @@ STRIP = 32
 """Rows of the low-resolution image made at a time: bounds the memory of the first."""
 ANCESTORS = 14
 """Halvings in which texture of a hole's surroundings is looked for: enough for a photo 2^14 times as long as high."""
-CHECKED_SIZES = ((512, 512), (768, 1024), (2048, 2048), (301, 1201), (33, 20))
+CHECKED = ((512, 512, 0.2), (768, 1024, 0.2), (2048, 2048, 0.02), (301, 1201, 0.05), (33, 20, 0.2))
+"""Height and width, and about what part of them is hole: where it is little there are several windows."""
 SHARE = 1e-3
 """Of hole pixels that may differ from the engine's by more than one grey level."""
 
@@ -85,11 +86,11 @@ def compare(core: bytes, data: bytes) -> dict[str, float]:
         engine = Engine(path)
     session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
     shares = {}
-    for seed, (height, width) in enumerate(CHECKED_SIZES):
+    for seed, (height, width, share) in enumerate(CHECKED):
         rng = np.random.default_rng(seed)
         image = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8).repeat(8, 0).repeat(8, 1)
         image = np.ascontiguousarray(image[:height, :width]) // 2 + rng.integers(0, 99, (height, width, 3), np.uint8)
-        hole = free_form(height, width, rng, coverage=(0.15, 0.3))
+        hole = free_form(height, width, rng, coverage=(0.7 * share, 1.5 * share))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RethinedWarning)  # in the least picture there is nothing to copy
             want = engine(image, hole)
@@ -321,13 +322,55 @@ def to_pipeline(core: bytes) -> bytes:
 
 
 def pipeline(g: Graph, core: onnx.GraphProto, config: ModelConfig, image: Value, mask: Value) -> Value:
-    """Left to right as `Engine.__call__`."""
+    """Top to bottom as `Engine.__call__`."""
     bits = g.op("BitShift", mask, np.array(7, np.uint8), direction="RIGHT")
     # Concat refuses masks of another size, and its name says why.
     both = g.concat(image, g.unsqueeze(bits, 2), axis=2, name="mask_must_have_the_size_of_image")
     height, width = (g.gather(g.op("Shape", image), axis) for axis in (0, 1))
-    halves, h, w = plan(g, height, width, config.stride)
-    small, holes, detail = shrink(g, both, halves, h, w, height, width, config.patch_size)
+    halves, found = find_windows(g, g.gather(both, 3, axis=2), height, width, config.stride)
+    colour, hole = np.arange(3), np.array([3])
+
+    def fill(i: Value, both: Value) -> tuple[Value]:
+        """What one window shows, filled, in its place; what it fills for good is then no hole."""
+        top, bottom, left, right, rows, columns, *holes = (g.gather(g.gather(found, i), n) for n in range(10))
+        corner, end = g.dims(top, left), g.dims(bottom, right)
+        part = g.op("Slice", both, corner, end, np.array((0, 1)))
+        photo, open_ = g.gather(part, colour, axis=2), g.gather(part, hole, axis=2)
+        filled = fill_window(g, core, config, photo, g.op("Squeeze", open_, np.array([2])), halves, rows, columns)
+        inside = [
+            (axis >= begin) & (axis < end)
+            for axis, begin, end in (
+                (g.unsqueeze(g.arange(bottom - top) + top, 1), *holes[:2]),
+                (g.arange(right - left) + left, *holes[2:]),
+            )
+        ]
+        open_ = g.where(g.unsqueeze(inside[0] & inside[1], 2), np.array(0, np.uint8), open_)
+        part = g.concat(filled, open_, axis=2)
+        for axis, begin, end, length in ((1, left, right, width), (0, top, bottom, height)):
+            lines = both if axis == 0 else g.op("Slice", both, g.dims(top), g.dims(bottom), np.array([0]))
+            before = g.op("Slice", lines, np.array([0]), g.dims(begin), np.array([axis]))
+            after = g.op("Slice", lines, g.dims(end), g.dims(length), np.array([axis]))
+            part = g.concat(before, part, after, axis=axis)
+        return (part,)
+
+    (result,) = g.loop(g.gather(g.op("Shape", found), 0), fill, (both, BYTE))
+    return g.gather(result, colour, axis=2)
+
+
+def fill_window(
+    g: Graph,
+    core: onnx.GraphProto,
+    config: ModelConfig,
+    image: Value,
+    bits: Value,
+    halves: Value,
+    rows: Value,
+    columns: Value,
+) -> Value:
+    """`image`, what a window shows, with its holes filled; on a grid of `rows` x `columns`."""
+    height, width = (g.gather(g.op("Shape", image), axis) for axis in (0, 1))
+    both = g.concat(image, g.unsqueeze(bits, 2), axis=2)
+    small, holes, detail = shrink(g, both, halves, rows, columns, height, width, config.patch_size)
     for name, value in (("image", small), ("mask", holes), ("detail", detail)):
         if name == "detail" and not config.detail:
             continue
@@ -339,7 +382,7 @@ def pipeline(g: Graph, core: onnx.GraphProto, config: ModelConfig, image: Value,
         g.transpose(g.reshape(Value(g, f"core/{name}"), channels, -1), 1, 0)
         for name, channels in (("low", 3), ("query", config.key_dim), ("key", config.key_dim))
     )
-    rows, columns = h // search.CELL, w // search.CELL
+    rows, columns = rows // search.CELL, columns // search.CELL
     levels = pyramid(g, small, holes, low, query, key, rows, columns)
     found: Found | None = None
     for number in reversed(range(search.LEVELS)):
@@ -353,18 +396,131 @@ def pipeline(g: Graph, core: onnx.GraphProto, config: ModelConfig, image: Value,
     return holes_filled(g, image, bits, place, finest, found.any, lacking, side, width)
 
 
-def plan(g: Graph, height: Value, width: Value, stride: int) -> tuple[Value, Value, Value]:
-    """`rethined.engine.plan`: the first of some factors, in halves, at which the grid is small enough."""
+def whole(g: Graph, height: Value, width: Value, stride: int) -> tuple[Value, Value]:
+    """`rethined.windows.whole`: all factors up to the photo's, in halves (K,), and the pixels of its grid."""
     # A grid of 256 x 256 pixels, whatever its shape, is small enough with its padding, or one stride high or wide.
     enough = g.cast(g.op("Sqrt", g.cast(height * width, DOUBLE)), INT) // 256 + 2
     halves = g.op("Range", 2, enough * 2, 1)
+    allowed = g.op("Equal", halves % 2, 0) | (halves < 2 * windows.WHOLE)
+    halves = g.gather(halves, g.nonzero(g.cast(allowed, INT)))
     hs, ws = ((side * 2 + halves * stride - 1) // (halves * stride) * stride for side in (height, width))
-    largest = g.op("Max", halves * GRID_GROWTH, 2 * GRID)
-    allowed = g.op("Equal", halves % 2, 0) | (halves < 2 * WHOLE)
+    largest = g.op("Max", halves * windows.GRID_GROWTH, 2 * windows.GRID)
     fits = (hs * ws * 2 < largest + 1) | g.op("Equal", g.op("Min", hs, ws), stride)
-    first = g.op("ArgMax", g.cast(fits & allowed, FLOAT), axis=0, keepdims=0)
-    factor, h, w = (g.gather(values, first) for values in (halves, hs, ws))
-    return factor, h, w
+    first = g.op("ArgMax", g.cast(fits, FLOAT), axis=0, keepdims=1)
+    return g.op("Slice", halves, np.array([0]), first + 1), g.gather(hs * ws, g.op("Squeeze", first))
+
+
+def find_windows(g: Graph, bits: Value, height: Value, width: Value, stride: int) -> tuple[Value, Value]:
+    """`rethined.windows.find`: the factor in halves, and of each window (W, 10) begin and end of its rows and of its
+    columns, rows and columns of its grid, and begin and end of the rows and columns that it fills for good.
+
+    Boxes are numbered as in a heap: those that box n is cut into are 2 n + 1 and 2 n + 2.
+    """
+    factors, budget = whole(g, height, width, stride)
+    boxes, thickness, cuttable, crossing = tree(g, bits, height, width)
+
+    # All factors at once, (K, boxes).
+    halves = g.unsqueeze(factors, 1)
+    margin = g.op("Max", halves * windows.MARGIN // 2, thickness)
+    edges = [g.gather(boxes, n, axis=1) * windows.BLOCK for n in range(4)]
+    edges[1], edges[3] = g.op("Min", edges[1], height), g.op("Min", edges[3], width)
+    shown = []
+    for begin, end, length in ((*edges[:2], height), (*edges[2:], width)):
+        first = g.op("Max", begin - margin, 0)
+        reach = g.op("Min", end + margin, length) - first
+        multiple = halves * stride // 2
+        count = (reach + multiple - 1) // multiple
+        size = g.op("Min", count * multiple, length)
+        first = g.op("Min", g.op("Max", first - (size - reach) // 2, 0), length - size)
+        shown.append((first, first + size, count * stride))
+    cells = shown[0][2] * shown[1][2]
+
+    def level(values: Value, depth: int) -> Value:
+        """(K, 2 ** depth)"""
+        return g.op("Slice", values, np.array([2**depth - 1]), np.array([2 ** (depth + 1) - 1]), np.array([1]))
+
+    may = g.cast(cuttable & (crossing * 2 < halves * windows.CROSSING + 1) & (cells > windows.EXTRA), INT)
+    best, cuts = level(cells, windows.LEVELS), [g.full(g.dims(2**windows.LEVELS), 0)]
+    for depth in reversed(range(windows.LEVELS)):
+        own, two = level(cells, depth), g.sum(g.reshape(best, -1, 2**depth, 2), 2) + windows.EXTRA
+        cheaper = (level(may, depth) > 0) & (two < own)
+        best, cuts = g.where(cheaper, two, own), [g.cast(cheaper, INT), *cuts]
+    chosen = g.op("ArgMax", g.cast(best < budget + 1, FLOAT), axis=0, keepdims=0)  # (1,)
+
+    # Of boxes that are cut no further the numbers, from 1 on, in the order of their places in the last level.
+    slots, active = g.full(g.dims(2**windows.LEVELS), 0), g.constant(np.array([1]))
+    for depth, cut in enumerate(cuts):
+        cut = g.reshape(g.gather(cut, chosen), -1) if depth < windows.LEVELS else cut
+        numbers = (active - active * cut) * np.arange(2**depth, 2 ** (depth + 1))
+        after = np.array((0, 0, 0, 2 ** (windows.LEVELS - depth) - 1))
+        slots = slots + g.reshape(g.op("Pad", g.unsqueeze(numbers, 1), after), -1)
+        active = g.reshape(g.op("Expand", g.unsqueeze(active * cut, 1), np.array((1, 2))), -1)
+    picked = g.gather(slots, g.nonzero(slots)) - 1
+    (rows, bottom, h), (columns, right, w) = shown
+    seen = (g.gather(value, chosen) for value in (rows, bottom, columns, right, h, w))
+    table = [g.reshape(g.gather(value, picked, axis=1), -1) for value in seen]
+    table += [g.gather(edge, picked) for edge in edges]
+    return g.gather(factors, g.op("Squeeze", chosen)), g.concat(*(g.unsqueeze(line, 1) for line in table), axis=1)
+
+
+def tree(g: Graph, bits: Value, height: Value, width: Value) -> tuple[Value, Value, Value, Value]:
+    """`rethined.windows._Node` of all boxes: edges in blocks (boxes, 4), how thick the hole is, whether it may be cut
+    and what that crosses, (boxes,), in pixels. Those of which another may not be made are of no account."""
+    block = windows.BLOCK
+    pads = g.dims(0, 0, (block - height % block) % block, (block - width % block) % block)
+    h, w = ((side + block - 1) // block for side in (height, width))
+    padded = g.reshape(g.op("Pad", bits, pads), h, block, w, block)
+    blocks = g.cast(g.op("ReduceMax", padded, np.array((1, 3)), keepdims=0), INT)
+    # Before every line: blocks whose hole goes on beyond it.
+    pairs = []
+    for axis, before in ((0, np.array((1, 0, 0, 0))), (1, np.array((0, 1, 0, 0)))):
+        one = g.op("Slice", blocks, np.array([1]), g.dims(h if axis == 0 else w), np.array([axis]))
+        other = g.op("Slice", blocks, np.array([0]), np.array([-1]), np.array([axis]))
+        pairs.append(g.op("Pad", one * other, before))
+
+    def box(i: Value, boxes: Value, valid: Value) -> tuple[Value, ...]:
+        """The next two states, and of box `i` what is returned."""
+        top, bottom, left, right = (g.gather(g.gather(boxes, i), n) for n in range(4))
+        part = g.op("Slice", blocks, g.dims(top, left), g.dims(bottom, right), np.array((0, 1)))
+        ends = []
+        for axis, begin in ((1, top), (0, left)):
+            line = g.op("ReduceMax", part, np.array([axis]), keepdims=0)
+            first, last = (g.op("ArgMax", line, axis=0, keepdims=0, select_last_index=n) for n in (0, 1))
+            ends += [begin + first, begin + last + 1]
+        top, bottom, left, right = ends
+        part = g.op("Slice", blocks, g.dims(top, left), g.dims(bottom, right), np.array((0, 1)))
+        high = (bottom - top) >= (right - left)
+        count = g.op("Max", bottom - top, right - left)
+        thick = g.sum(part, 0, 1) * block // count
+        cuts = []
+        for axis, begin, (first, last) in ((0, top, (left, right)), (1, left, (top, bottom))):
+            across = g.op("Slice", pairs[axis], g.dims(first), g.dims(last), np.array([1 - axis]))
+            crossed = g.sum(across, 1 - axis)
+            at = g.arange(g.gather(g.op("Shape", crossed), 0)) - begin
+            first_cut = g.op("Max", count // 4, 1)
+            central = g.op("Abs", at * 2 - count)
+            middle = (at >= first_cut) & (at < count - first_cut + 1)
+            best = g.op("ArgMin", g.where(middle, crossed * 2**20 + central, 2**50), axis=0, keepdims=0)
+            cuts.append((best, g.gather(crossed, best)))
+        cut, crossed = (g.where(high, one, other) for one, other in zip(*cuts, strict=True))
+        may = (g.gather(valid, i) > 0) & (count * block > 2 * windows.MARGIN) & (i < 2**windows.LEVELS - 1)
+        tight = g.dims(top, bottom, left, right)
+        halves = g.concat(
+            g.where(may, g.where(high, g.dims(top, cut, left, right), g.dims(top, bottom, left, cut)), tight),
+            g.where(may, g.where(high, g.dims(cut, bottom, left, right), g.dims(top, bottom, cut, right)), tight),
+            axis=0,
+        )
+        places = g.unsqueeze(g.dims(i * 2 + 1, i * 2 + 2), 1)
+        boxes = g.op("ScatterND", boxes, places, g.reshape(halves, 2, 4))
+        valid = g.op("ScatterND", valid, places, g.op("Expand", g.cast(may, INT), np.array([2])))
+        return boxes, valid, tight, thick, may, crossed * block
+
+    count = 2 ** (windows.LEVELS + 2) - 1  # those after the last level are not looked at
+    boxes = g.op("Expand", g.dims(0, h, 0, w), np.array((count, 4)))
+    _, _, tight, thickness, may, crossing = g.loop(
+        2 ** (windows.LEVELS + 1) - 1, box, (boxes, INT), (g.full(g.dims(count), 1), INT), scan=(INT, INT, BOOL, INT)
+    )
+    return tight, thickness, may, crossing
 
 
 def shrink(

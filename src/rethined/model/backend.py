@@ -17,6 +17,7 @@ class TorchBackend:
 
     def __init__(self, model: Rethined) -> None:
         self.config = model.config
+        self.size: tuple[int, int] | None = None
         self._core = Core(model).eval()
         self._device = next(model.parameters()).device
 

@@ -1,0 +1,217 @@
+"""Where the engine looks: windows around the holes, as fine as their number of pixels allows.
+
+The network's grid holds a fixed number of pixels, whatever the photo's size. A wire, a scratch or a stroller on a
+beach is a small part of a photo, and spread over all of it the grid would be coarse; spread over what surrounds the
+hole alone it is fine. So the holes are put into boxes, boxes that are mostly known are cut in two, and each box is
+seen with a margin around it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+GRID = 44 * 2**13
+"""Pixels that the low-resolution grids of any photo may hold together, padding included: 600 squared."""
+GRID_GROWTH = 6 * 2**13
+"""Pixels that they may hold for each unit of the factor: from factor 8, or 20 megapixels, on that is more, so that
+larger photos are seen in more detail, at a cost that grows more slowly than they do."""
+WHOLE = 4
+"""From this factor on there is no half: it would cost a second look at lines of the photo, and win little."""
+BLOCK = 16
+"""Side, in pixels, of the blocks that holes are put into boxes by."""
+MARGIN = 16
+"""Grid pixels around a box that the network sees, at least, where the photo has them; and as many of the photo's as
+the hole is thick, so that a thick hole is seen on no finer a grid than it is understood on."""
+CROSSING = 32
+"""Grid pixels of hole that a cut through it may cross."""
+LEVELS = 5
+"""Cuts in a row: at most 32 windows."""
+EXTRA = 2**12
+"""Grid pixels that another window is counted as beside its own. It takes the time of more, and is worth it."""
+
+
+class Box(NamedTuple):
+    """Rows `top` to `bottom` and columns `left` to `right` of something."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+class Window(NamedTuple):
+    """A part of the photo, in pixels, how it meets the network, and whose holes it fills."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    scale: float
+    """Full-resolution pixels to one of the grid's; a multiple of a half."""
+    rows: int
+    """Of the grid, as `columns` a multiple of the network's stride."""
+    columns: int
+    holes: tuple[slice, slice]
+    """Rows and columns of what it fills for good, in pixels."""
+
+    @property
+    def lines(self) -> slice:
+        """Rows of the photo."""
+        return slice(self.top, self.top + self.height)
+
+    def of(self, picture: NDArray[Any]) -> NDArray[Any]:
+        """What it shows of a picture (H, W, ...)."""
+        return picture[self.lines, self.left : self.left + self.width]
+
+
+def whole(height: int, width: int, stride: int, band: int = 4) -> Window:
+    """All of a photo of `height` x `width` pixels, with the smallest factor whose grid, padded to multiples of
+    `stride`, is no larger than GRID, or than GRID_GROWTH for each unit of the factor.
+
+    By area rather than by the long side: a panorama keeps as much detail as a square, at the same cost.
+    """
+    for halves in _scales(band):
+        h, w = (-(-2 * side // (halves * stride)) * stride for side in (height, width))
+        # A very thin photo is mostly padding, which no factor removes.
+        if 2 * h * w <= max(2 * GRID, GRID_GROWTH * halves) or min(h, w) == stride:
+            return Window(0, 0, height, width, halves / 2, h, w, (slice(0, height), slice(0, width)))
+    raise AssertionError  # there is no last factor
+
+
+def _scales(band: int) -> Iterator[int]:
+    """Factors in halves, from 1 on: in steps of a half up to WHOLE, and then of one. Where `band`, the side of the
+    low band's cells, is 1, none is a half: cells are whole pixels of the photo."""
+    for halves in itertools.count(2):
+        if halves % 2 == 0 or (band > 1 and halves < 2 * WHOLE):
+            yield halves
+
+
+def find(
+    blocks: NDArray[np.bool_],
+    height: int,
+    width: int,
+    stride: int,
+    band: int = 4,
+    size: tuple[int, int] | None = None,
+) -> list[Window]:
+    """Windows of a photo of `height` x `width` pixels, with the smallest factor at which their grids together hold
+    no more pixels than that of the `whole` photo; or one, whose grid is of `size`, for a network that takes no other.
+
+    `blocks` (rows, columns), True where any of BLOCK x BLOCK pixels is hole, at least one. In the order in which they
+    are to be filled; each hole pixel is in the `holes` of one.
+    """
+    photo = whole(height, width, stride, band)
+    root = _Node(blocks, Box(0, blocks.shape[0], 0, blocks.shape[1]), 0 if size else LEVELS)
+    for halves in _scales(band):
+        cost, found = _leaves(root, height, width, halves, stride)
+        if size and found[0].rows <= size[0] and found[0].columns <= size[1]:
+            return [_window(root, height, width, halves, stride, size)]
+        if not size and cost <= photo.rows * photo.columns:
+            return found
+    raise AssertionError  # there is no last factor
+
+
+def block(mask: NDArray[np.bool_], blocks: NDArray[np.bool_], first: int, last: int) -> None:
+    """Rows `first` to `last` of `blocks`, for a C-contiguous `mask` (H, W): True where any of BLOCK x BLOCK pixels
+    is."""
+    bits = mask[first * BLOCK : last * BLOCK].view(np.uint8)
+    lines = np.zeros((last - first, blocks.shape[1] * BLOCK), np.uint8)
+    for n in range(BLOCK):  # as fast as memory is, which a reduction over an axis is not
+        part = bits[n::BLOCK]
+        lines[: len(part), : mask.shape[1]] |= part
+    blocks[first:last] = lines.view(np.uint64).reshape(last - first, -1, BLOCK // 8).any(2)
+
+
+class _Node:
+    """What of `box`, in blocks, is hole, and what it can be cut into: at most `levels` cuts in a row, each looked for
+    only where it is asked for."""
+
+    def __init__(self, blocks: NDArray[np.bool_], box: Box, levels: int) -> None:
+        self._blocks, self._levels = blocks, levels
+        part = blocks[box.top : box.bottom, box.left : box.right]
+        rows, columns = (np.logical_or.reduce(part, axis) for axis in (1, 0))
+        self.box = Box(
+            box.top + int(rows.argmax()),
+            box.bottom - int(rows[::-1].argmax()),
+            box.left + int(columns.argmax()),
+            box.right - int(columns[::-1].argmax()),
+        )
+        """Without empty lines around it."""
+
+    @cached_property
+    def _part(self) -> NDArray[np.bool_]:
+        """As long in lines as it is across, or longer."""
+        top, bottom, left, right = self.box
+        part = self._blocks[top:bottom, left:right]
+        return part if bottom - top >= right - left else part.T
+
+    @cached_property
+    def thickness(self) -> int:
+        """Pixels: the hole's area by its length."""
+        return int(np.count_nonzero(self._part)) * BLOCK // len(self._part)
+
+    @cached_property
+    def cut(self) -> tuple[int, int] | None:
+        """The line before which least of the hole is cut through, of its middle half, and pixels of hole there; of
+        several the most central. None where it cannot be cut: halves would be no longer than their margins."""
+        count = len(self._part)
+        if not self._levels or count * BLOCK <= 2 * MARGIN:
+            return None
+        first = max(count // 4, 1)
+        middle = self._part[first - 1 : count - first + 1]
+        crossings = np.count_nonzero(middle[1:] & middle[:-1], axis=1)  # before lines `first` and after
+        cuts = np.flatnonzero(crossings == crossings.min()) + first
+        best = int(cuts[np.argmin(np.abs(2 * cuts - count))])
+        return best, int(crossings[best - first]) * BLOCK
+
+    @cached_property
+    def halves(self) -> tuple[_Node, _Node]:
+        """Of what can be cut."""
+        assert self.cut
+        top, bottom, left, right = self.box
+        at = self.cut[0]
+        if bottom - top >= right - left:
+            boxes = Box(top, top + at, left, right), Box(top + at, bottom, left, right)
+        else:
+            boxes = Box(top, bottom, left, left + at), Box(top, bottom, left + at, right)
+        one, other = (_Node(self._blocks, box, self._levels - 1) for box in boxes)
+        return one, other
+
+
+def _leaves(node: _Node, height: int, width: int, halves: int, stride: int) -> tuple[int, list[Window]]:
+    """The cheapest windows, and what they cost, in pixels of grids."""
+    whole = _window(node, height, width, halves, stride)
+    cost = whole.rows * whole.columns
+    if cost > EXTRA and node.cut and 2 * node.cut[1] <= CROSSING * halves:
+        (first, one), (second, other) = (_leaves(half, height, width, halves, stride) for half in node.halves)
+        if first + second + EXTRA < cost:
+            return first + second + EXTRA, one + other
+    return cost, [whole]
+
+
+def _window(node: _Node, height: int, width: int, halves: int, stride: int, size: tuple[int, int] = (0, 0)) -> Window:
+    """Around `node`, with a grid of at least `size`."""
+    holes = (
+        slice(node.box.top * BLOCK, min(node.box.bottom * BLOCK, height)),
+        slice(node.box.left * BLOCK, min(node.box.right * BLOCK, width)),
+    )
+    margin = max(MARGIN * halves // 2, node.thickness)
+    top, rows, down = _around(holes[0], height, margin, stride * halves // 2, size[0] // stride)
+    left, columns, across = _around(holes[1], width, margin, stride * halves // 2, size[1] // stride)
+    return Window(top, left, rows, columns, halves / 2, down * stride, across * stride, holes)
+
+
+def _around(hole: slice, length: int, margin: int, multiple: int, least: int) -> tuple[int, int, int]:
+    """Where the window begins, its length, and how many multiples that takes, at `least` some: the `hole` with a
+    margin, rounded up to a multiple where the photo, of `length`, has as much."""
+    begin, end = max(hole.start - margin, 0), min(hole.stop + margin, length)
+    count = max(-(-(end - begin) // multiple), least)
+    size = min(count * multiple, length)
+    begin = min(max(begin - (size - (end - begin)) // 2, 0), length - size)
+    return begin, size, count

@@ -1,0 +1,204 @@
+"""Where the engine looks: every hole in one window, no more grid than the whole photo would take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from rethined import windows
+from rethined.engine import Engine
+from rethined.masks import free_form
+from rethined.upscale import Upscaler
+from rethined.windows import BLOCK, GRID, GRID_GROWTH, MARGIN, Window, find, whole
+
+Bools = NDArray[np.bool_]
+PHOTOS = Path(__file__).parent.parent / "examples" / "photos"
+
+
+def blocks_of(mask: Bools) -> Bools:
+    blocks = np.zeros([-(-side // BLOCK) for side in mask.shape], np.bool_)
+    windows.block(np.ascontiguousarray(mask), blocks, 0, len(blocks))
+    return blocks
+
+
+def found(mask: Bools) -> list[Window]:
+    return find(blocks_of(mask), *mask.shape, 32)
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (7, 5), (512, 512), (513, 512), (3000, 4000), (400, 12000), (8192, 8192), (3, 20000)]
+)
+def test_the_whole_photo_is_within_budget(size: tuple[int, int]) -> None:
+    window = whole(*size, 32)
+    assert window[:4] == (0, 0, *size)
+    scale, height, width = window[4:7]
+    assert height % 32 == width % 32 == 0
+    assert height * scale >= size[0]
+    assert width * scale >= size[1]
+    assert height * width <= max(GRID, GRID_GROWTH * scale) or min(height, width) == 32
+    assert scale * 2 % 1 == 0 if scale < 4 else scale % 1 == 0
+    if max(size) <= 512:
+        assert scale == 1
+
+
+def test_the_grid_grows_more_slowly_than_the_photo() -> None:
+    """600 squared at most, padding included, up to 17 megapixels; less than twice as many pixels at 64."""
+    sides = [512, 768, 1024, 2048, 3072, 4096, 6144, 8192]
+    grids = [whole(side, side, 32) for side in sides]
+    assert [grid.rows for grid in grids] == [512, 512, 512, 512, 512, 512, 640, 704]
+    assert [grid.scale for grid in grids] == [1, 1.5, 2, 4, 6, 8, 10, 12]
+    assert whole(768, 1024, 32)[4:7] == (1.5, 512, 704)
+    assert whole(768, 1024, 32, band=1)[4:7] == (2, 384, 512)
+    assert whole(1536, 2048, 32)[4:7] == (3, 512, 704)
+    assert whole(3000, 4000, 32)[4:7] == (6, 512, 672)
+    assert whole(4000, 6000, 32)[4:7] == (8, 512, 768)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 33), (100, 513), (255, 64)])
+def test_blocks_are_true_where_any_pixel_is(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    for share in (0, 0.0005, 0.005, 1):
+        mask = rng.random(size) < share
+        got = blocks_of(mask)
+        for y, x in np.ndindex(*got.shape):
+            assert got[y, x] == mask[y * BLOCK : (y + 1) * BLOCK, x * BLOCK : (x + 1) * BLOCK].any()
+
+
+def spots(height: int, width: int, seed: int) -> Bools:
+    """Some spots and lines of random places, sizes and directions."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    mask = np.zeros((height, width), np.bool_)
+    for _ in range(rng.integers(1, 12)):
+        cy, cx = rng.uniform(0, height), rng.uniform(0, width)
+        if rng.random() < 0.3:
+            angle = rng.uniform(0, np.pi)
+            mask |= np.abs((y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)) < rng.uniform(1, 8)
+        else:
+            mask |= (y - cy) ** 2 + (x - cx) ** 2 < rng.uniform(1, 2 + 0.1 * (height + width)) ** 2
+    mask[int(cy) % height, int(cx) % width] = True
+    return mask
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=st.integers(1, 1500), width=st.integers(1, 1500), seed=st.integers(0, 1000))
+def test_every_hole_is_in_one_window_with_its_margin(height: int, width: int, seed: int) -> None:
+    mask = spots(height, width, seed)
+    all_, parts = whole(height, width, 32), found(mask)
+    scale = parts[0].scale
+    assert scale <= all_.scale
+    assert sum(part.rows * part.columns for part in parts) <= all_.rows * all_.columns
+    times = np.zeros(mask.shape, int)
+    for part in parts:
+        times[part.holes] += 1
+        assert part.scale == scale
+        assert part.rows % 32 == part.columns % 32 == 0
+        for begin, length, grid, hole, side in (
+            (part.top, part.height, part.rows, part.holes[0], height),
+            (part.left, part.width, part.columns, part.holes[1], width),
+        ):
+            assert 0 <= begin <= max(hole.start - MARGIN * scale, 0)
+            assert min(hole.stop + MARGIN * scale, side) <= begin + length <= side
+            # Only what reaches all across the photo is filled up with hole.
+            assert length == grid * scale or (length == side and grid * scale < side + 32 * scale)
+    assert (times[mask] == 1).all()
+    assert times.max() <= 1
+
+
+def test_a_small_hole_is_seen_at_full_resolution_however_large_the_photo() -> None:
+    mask = np.zeros((4000, 6000), np.bool_)
+    mask[2000:2100, 3000:3080] = True
+    (one,) = found(mask)
+    assert one.scale == 1
+    assert one.rows * one.columns < 0.3 * GRID
+
+
+def test_what_lies_far_apart_has_windows_of_its_own() -> None:
+    mask = np.zeros((3000, 4000), np.bool_)
+    for y, x in ((100, 100), (2900, 200), (1500, 3900)):
+        mask[y - 20 : y + 20, x - 20 : x + 20] = True
+    assert [part.scale for part in found(mask)] == [1, 1, 1]
+
+
+def test_a_wire_is_cut_and_a_broad_hole_is_not() -> None:
+    y, x = np.mgrid[:3000, :4000]
+    wire, bar = (np.abs(y - 0.7 * x) < half for half in (6, 500))
+    assert len(found(wire)) > 3
+    assert found(wire)[0].scale < 6 == found(bar)[0].scale
+    assert len(found(bar)) == 1
+
+
+def test_a_network_of_one_size_gets_that_size() -> None:
+    mask = np.zeros((3000, 4000), np.bool_)
+    mask[100:300, 50:250] = mask[200, :1000] = True
+    (one,) = find(blocks_of(mask), *mask.shape, 32, size=(384, 512))
+    assert (one.rows, one.columns) == (384, 512)
+    assert one.height == one.rows * one.scale
+    assert one.width == one.columns * one.scale
+    (tiny,) = find(blocks_of(mask[:100, :300]), 100, 300, 32, size=(384, 512))
+    assert tiny[:7] == (0, 0, 100, 300, 1, 384, 512)
+
+
+def without_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "find", lambda blocks, *size: [whole(*size[:3])])
+
+
+def test_a_wire_is_filled_better_than_on_the_grid_of_the_whole_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Image.open(PHOTOS / "piazza.jpg") as file:
+        image = np.asarray(file.convert("RGB"))
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    wire = np.abs(y - 0.1 * x - 290) < 4
+    engine = Engine(threads=2)
+    fine = engine(image, wire)
+    without_windows(monkeypatch)
+    coarse = engine(image, wire)
+    apart = [np.abs(fill[wire].astype(int) - image[wire]).mean() for fill in (fine, coarse)]
+    assert apart[0] < 0.7 * apart[1]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_in_place_and_in_any_window_the_fill_is_the_same(compiled: bool, request: pytest.FixtureRequest) -> None:
+    if not compiled:
+        request.getfixturevalue("without_numba")
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (90, 120, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    mask = np.zeros((720, 960), np.bool_)
+    for y, x in ((40, 60), (500, 90), (300, 800)):
+        mask[y : y + 30, x : x + 90] = True
+    engine = Engine(threads=2)
+    want = engine(image, mask)
+    np.testing.assert_array_equal(want[~mask], image[~mask])
+    assert len(found(mask)) > 1
+    here = image.copy()
+    assert engine(here, mask, out=here) is here
+    np.testing.assert_array_equal(here, want)
+
+
+def test_a_window_sees_what_those_before_it_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As known pixels, and it fills them no more."""
+    mask = free_form(900, 1200, np.random.default_rng(2), coverage=(0.02, 0.03), kind="strokes")
+    image = np.random.default_rng(3).integers(0, 256, (900, 1200, 3), np.uint8)
+    parts = found(mask)
+    assert len(parts) > 1
+    seen: list[Any] = []
+    shrink = Upscaler.shrink
+
+    def watched(self: Upscaler, photo: Any, open_: Any, window: Window, patch: int) -> Any:
+        seen.append((window.of(photo).copy(), window.of(open_).copy()))
+        return shrink(self, photo, open_, window, patch)
+
+    monkeypatch.setattr(Upscaler, "shrink", watched)
+    result = Engine(threads=2)(image, mask)
+    left = mask.copy()
+    for part, (photo, open_) in zip(parts, seen, strict=True):
+        np.testing.assert_array_equal(open_, part.of(left))
+        np.testing.assert_array_equal(photo[~open_], part.of(result)[~open_])
+        left[part.holes] = False
+    assert not left.any()
