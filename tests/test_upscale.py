@@ -143,6 +143,34 @@ def test_boxes_of_half_pixels_are_those_of_the_photo_at_twice_the_size(
         assert got[1].min() == 0
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_mended_is_the_mean_that_it_says(dtype: type, compiled: bool, request: pytest.FixtureRequest) -> None:
+    if not compiled:
+        request.getfixturevalue("without_numba")
+    rng = np.random.default_rng(2)
+    image = rng.integers(0, np.iinfo(dtype).max, (70, 90, 3), dtype, endpoint=True)
+    mask = free_form(70, 90, rng, coverage=(0.3, 0.4))
+    window = Window(5, 10, 60, 70, 1, 64, 96, (slice(5, 65), slice(10, 80)))
+    want = image.copy()
+    for y, x in np.argwhere(mask):
+        weights, values = [], []
+        for v, u in np.ndindex(5, 5):
+            v, u = v + y - 2, u + x - 2
+            if window.top <= v < 65 and window.left <= u < 80 and not mask[v, u]:
+                weights.append(round(64 / ((v - y) ** 2 + (u - x) ** 2) ** 2))
+                values.append((image[v, u].astype(int), max(abs(v - y), abs(u - x))))
+        if weights and 5 <= y < 65 and 10 <= x < 80:
+            mean = sum(w * value for w, (value, _) in zip(weights, values, strict=True)) / sum(weights)
+            share = 0.6 if min(away for _, away in values) == 1 else 0.3
+            want[y, x] = np.floor(share * mean + (1 - share) * image[y, x] + 0.5 + 1e-9)
+    for threads in (1, 2):
+        got = image.copy()
+        Upscaler(threads).mend(got, mask, window)
+        np.testing.assert_array_equal(got, want)
+    assert (want != image).mean() > 0.05
+
+
 @pytest.mark.parametrize("size", [(701, 1203), (96, 64), (2000, 300), (640, 1001)])
 def test_without_numba_the_engine_gives_the_same(size: tuple[int, int], request: pytest.FixtureRequest) -> None:
     _, image, mask = scene(*size, 1, 3)

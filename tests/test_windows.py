@@ -151,10 +151,10 @@ def without_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wire_is_filled_better_than_on_the_grid_of_the_whole_photo(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Image.open(PHOTOS / "piazza.jpg") as file:
+    with Image.open(PHOTOS / "city.jpg") as file:
         image = np.asarray(file.convert("RGB"))
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
-    wire = np.abs(y - 0.1 * x - 290) < 4
+    wire = np.abs(y - 0.1 * x - 1075) < 4
     engine = Engine(threads=2)
     fine = engine(image, wire)
     without_windows(monkeypatch)

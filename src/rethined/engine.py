@@ -176,6 +176,7 @@ class Engine:
                 scale=int(window.scale * config.band),
                 overlap=config.overlap,
             )
+            upscaler.mend(result, open_, window)
             if len(parts) > 1:
                 open_[window.holes] = False
             lap("upscale")

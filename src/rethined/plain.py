@@ -116,6 +116,33 @@ def fill(
         target[there][hole] = (values[hole].clip(0, peak) + np.float32(0.5)).astype(target.dtype)
 
 
+def mend(target: NDArray[Any], mask: NDArray[np.bool_], weights: NDArray[np.int64], mixed: tuple[int, int]) -> None:
+    """Mix the hole pixels of `target` (H, W, 3) beside known ones with these, in place; see `Upscaler.mend`."""
+    reach = len(weights) // 2
+    known = np.pad(~mask, reach)
+    line = np.arange(-reach, reach + 1)
+    near = np.zeros(mask.shape, np.bool_)
+    for dy in line:
+        for dx in line:
+            near |= known[reach + dy :, reach + dx :][: mask.shape[0], : mask.shape[1]]
+    ys, xs = np.nonzero(mask & near)
+    total, count = np.zeros((len(ys), 3), np.int64), np.zeros((len(ys), 1), np.int64)
+    beside = np.zeros((len(ys), 1), np.bool_)
+    height, width = mask.shape
+    for dy in line:
+        for dx in line:
+            y, x = ys + dy, xs + dx
+            there = known[y + reach, x + reach][:, None]
+            share = there * weights[dy + reach, dx + reach]
+            total += share * target[y.clip(0, height - 1), x.clip(0, width - 1)].astype(np.int64)
+            count += share
+            if max(abs(dy), abs(dx)) == 1:
+                beside |= there
+    k = np.where(beside, *mixed)
+    own = target[ys, xs].astype(np.int64)
+    target[ys, xs] = ((own * (10 - k) * count + k * total + 5 * count) // (10 * count)).astype(target.dtype)
+
+
 def _upsampled(picture: Floats, scale: int, top: int, left: int, rows: int, columns: int) -> Floats:
     """A part of `picture` (h, w, 3) enlarged bilinearly by `scale`, pixel centres aligned, borders replicated."""
 

@@ -22,6 +22,12 @@ from rethined.compiled import compiled
 from rethined.windows import Window
 
 T = TypeVar("T")
+BESIDE = np.array(
+    ((1, 3, 4, 3, 1), (3, 16, 64, 16, 3), (4, 64, 0, 64, 4), (3, 16, 64, 16, 3), (1, 3, 4, 3, 1)), np.int64
+)
+"""What known pixels count for a hole pixel in their middle: 64 by the fourth power of their distance."""
+MIXED = (6, 3)
+"""Tenths that they make of a hole pixel of which a neighbour is known, and of the one behind it."""
 SHARED = 32
 """Rows or patches that are worth waking another thread for."""
 
@@ -356,6 +362,47 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
             energy[3, y, block], energy[4, y, block], energy[5, y, block] = down_red, down_green, down_blue
 
 
+@compiled()
+def _mend(target, mask, edge, width, first, last, weights, direct, further):  # type: ignore[no-untyped-def]
+    """Rows `first` to `last` of what `Upscaler.mend` says, of `width` columns from `edge` on of `target` (H, W * 3)
+    and `mask` (H, W); `weights` (5, 5)."""
+    height = mask.shape[0]
+    near = np.zeros(width + 4, np.uint8)  # whether a pixel of the column is known, two rows up and down
+    for y in range(first, last):
+        hole = mask[y, edge : edge + width]
+        some = np.uint8(0)
+        for x in range(width):
+            some |= hole[x]
+        if not some:
+            continue
+        near[:] = 0
+        for v in range(max(y - 2, 0), min(y + 3, height)):
+            line = mask[v, edge : edge + width]
+            for x in range(width):
+                near[x + 2] |= np.uint8(1) - line[x]
+        for x in range(width):
+            if not (hole[x] and near[x] | near[x + 1] | near[x + 2] | near[x + 3] | near[x + 4]):
+                continue
+            count = red = green = blue = 0
+            beside = False
+            for v in range(max(y - 2, 0), min(y + 3, height)):
+                for u in range(max(x - 2, 0), min(x + 3, width)):
+                    if not mask[v, edge + u]:
+                        share = weights[v - y + 2, u - x + 2]
+                        n = 3 * (edge + u)
+                        count += share
+                        red += share * target[v, n]
+                        green += share * target[v, n + 1]
+                        blue += share * target[v, n + 2]
+                        beside |= abs(v - y) <= 1 and abs(u - x) <= 1
+            k = direct if beside else further
+            n = 3 * (edge + x)
+            own, whole = (10 - k) * count, 10 * count
+            target[y, n] = (own * target[y, n] + k * red + 5 * count) // whole
+            target[y, n + 1] = (own * target[y, n + 1] + k * green + 5 * count) // whole
+            target[y, n + 2] = (own * target[y, n + 2] + k * blue + 5 * count) // whole
+
+
 class Small(NamedTuple):
     """A photo on the low-resolution grid, zero in its holes."""
 
@@ -490,3 +537,16 @@ class Upscaler:
             ),
             len(rows),
         )
+
+    def mend(self, target: NDArray[Any], mask: NDArray[np.bool_], window: Window) -> None:
+        """Mix the filled holes in the `window` of `target` (H, W, 3), C-contiguous, with known pixels at most two
+        away, in place: what was copied and joined by cells need not meet the border to the pixel, and an edge would
+        be seen there. In integers, of known pixels and a pixel's own alone.
+        """
+        if _mend is None:
+            plain.mend(window.of(target), window.of(mask), BESIDE, MIXED)
+            return
+        lines = window.lines
+        flat, bits = target[lines].reshape(window.height, -1), mask[lines].view(np.uint8)
+        arguments = (flat, bits, window.left, window.width)
+        self.spread(lambda a, b: _mend(*arguments, a, b, BESIDE, *MIXED), window.height)

@@ -23,8 +23,14 @@ using Bytes = std::vector<std::uint8_t>;
 using Ints = std::vector<int>;
 using Floats = std::vector<float>;
 
-// What the network sees of a photo, or of a window.
+// Rows `top` to `bottom` and columns `left` to `right`.
+struct Box {
+    int top, bottom, left, right;
+};
+
+// What the network sees of a window.
 struct Small {
+    Box shown;
     int halves, h, w;  // halves of a pixel to one of the grid of h x w
     Floats image;   // (3, h, w) in [0, 1], 0 in holes
     Floats mask;    // (h, w), 1 = hole
@@ -37,11 +43,6 @@ struct Answer {
 };
 
 using Core = std::function<Answer(const Small&)>;
-
-// Rows `top` to `bottom` and columns `left` to `right`.
-struct Box {
-    int top, bottom, left, right;
-};
 
 // A part of the photo, how it meets the network, and whose holes it fills.
 struct Window {
@@ -82,6 +83,9 @@ constexpr int STAY = 600;             // what each pixel of a move costs beside 
 constexpr int FINE = 64;              // parts of a low-resolution pixel in which moves are counted
 constexpr float TRUST = 0.02f, RELAXATION = 1.7f;  // of `correction`
 constexpr int SWEEPS = 20;
+// What known pixels count for one of the hole, by squared distance.
+constexpr std::array BESIDE = {0, 64, 16, 0, 4, 3, 0, 0, 1};
+constexpr std::array MIXED = {6, 3};  // tenths that they have of it: where one touches it, and elsewhere
 constexpr int DEEPEST = 7;  // depths beyond are treated alike
 
 // a / b, rounded up; neither is negative.
@@ -98,6 +102,14 @@ public:
         for (int y = 0; y < height; y++)
             for (int x = 0; x < width; x++)
                 if (hole[std::size_t(y) * width + x]) blocks[y / BLOCK * across + x / BLOCK] = 1;
+    }
+
+    // With the smallest factor at which the grid of one around all is no larger than h x w; then with as much around it.
+    Window window(int h, int w) const {
+        for (int halves = 2;; halves = next(halves)) {
+            const Window one = leaves({0, down, 0, across}, 0, halves).second[0];
+            if (one.rows <= h && one.columns <= w) return leaves({0, down, 0, across}, 0, halves, h, w).second[0];
+        }
     }
 
     // With the smallest factor at which their grids together hold no more pixels than the whole photo's would.
@@ -128,8 +140,8 @@ private:
     }
 
     // What the cheapest windows cost, in pixels of grids, around what of a box is hole, with at most `levels` cuts in a
-    // row; and these.
-    std::pair<std::int64_t, std::vector<Window>> leaves(Box box, int levels, int halves) const {
+    // row; and these. Grids are at least `h` x `w`.
+    std::pair<std::int64_t, std::vector<Window>> leaves(Box box, int levels, int halves, int h = 0, int w = 0) const {
         auto& [top, bottom, left, right] = box;
         while (!any({top, top + 1, left, right})) top++;
         while (!any({bottom - 1, bottom, left, right})) bottom--;
@@ -146,8 +158,8 @@ private:
         const int thickness = area * BLOCK / count;  // the hole's area by its length
         const int margin = std::max(MARGIN * halves / 2, thickness);
         const Box holes{top * BLOCK, std::min(bottom * BLOCK, height), left * BLOCK, std::min(right * BLOCK, width)};
-        const auto [first, last, rows] = around(holes.top, holes.bottom, height, margin, halves);
-        const auto [begin, end, columns] = around(holes.left, holes.right, width, margin, halves);
+        const auto [first, last, rows] = around(holes.top, holes.bottom, height, margin, halves, h);
+        const auto [begin, end, columns] = around(holes.left, holes.right, width, margin, halves, w);
         const std::int64_t cost = std::int64_t(rows) * columns;
         const std::vector<Window> whole{{{first, last, begin, end}, halves, rows, columns, holes}};
         if (cost <= EXTRA || !levels || count * BLOCK <= 2 * MARGIN) return {cost, whole};
@@ -171,19 +183,22 @@ private:
     }
 
     // Where a window begins and ends, and the side of its grid: the hole from `first` to `last` with a margin, rounded up
-    // to a multiple of the network's stride where the photo, of `length`, has as much.
-    static std::array<int, 3> around(int first, int last, int length, int margin, int halves) {
+    // to a multiple of the network's stride, or to `least` grid pixels, where the photo, of `length`, has as much.
+    static std::array<int, 3> around(int first, int last, int length, int margin, int halves, int least) {
         const int begin = std::max(first - margin, 0), wanted = std::min(last + margin, length) - begin;
-        const int multiple = STRIDE * halves / 2, count = ceil_div(wanted, multiple);
+        const int multiple = STRIDE * halves / 2, count = std::max(ceil_div(wanted, multiple), least / STRIDE);
         const int size = std::min(count * multiple, length);
         const int moved = std::min(std::max(begin - (size - wanted) / 2, 0), length - size);
         return {moved, moved + size, count * STRIDE};
     }
 };
 
-// Means of boxes of so many half pixels a side on a grid of h x w, 0 in holes and beyond the border; and what they hold.
-inline Small boxes(const std::uint8_t* image, const std::uint8_t* hole, int height, int width, int halves, int h, int w) {
-    Small small{halves, h, w, Floats(3 * h * w), Floats(h * w, 1), Floats(6 * (h / PATCH) * (w / PATCH))};
+// Means of boxes on a window's grid, 0 in holes and beyond the border; and what they hold. `image` and `hole` are what it
+// shows.
+inline Small boxes(const Bytes& image, const Bytes& hole, const Window& window) {
+    const auto& [shown, halves, h, w, holes] = window;
+    const int height = shown.bottom - shown.top, width = shown.right - shown.left;
+    Small small{shown, halves, h, w, Floats(3 * h * w), Floats(h * w, 1), Floats(6 * (h / PATCH) * (w / PATCH))};
     const int halved = halves % 2, scale = halved ? halves : halves / 2;  // of half pixels, or of pixels
     const int half = scale / 2, patches = w / PATCH, size = h / PATCH * patches;
     const float gain = float(1.0 / (double(scale) * scale * 255));
@@ -777,12 +792,44 @@ inline void copy(Bytes& target, const std::uint8_t* image, const std::uint8_t* h
     }
 }
 
+// Mixes hole pixels of `target` with the known ones beside them, so that no edge is seen there.
+inline void mend(Bytes& target, const Bytes& hole, int height, int width) {
+    for (int y = 0; y < height; y++) {
+        for (int x = 0; x < width; x++) {
+            const std::size_t pixel = std::size_t(y) * width + x;
+            if (!hole[pixel]) continue;
+            std::array<int, 3> total{};
+            int count = 0, k = MIXED[1];
+            for (int v = std::max(0, y - 2); v <= std::min(height - 1, y + 2); v++) {
+                for (int u = std::max(0, x - 2); u <= std::min(width - 1, x + 2); u++) {
+                    const std::size_t other = std::size_t(v) * width + u;
+                    if (hole[other]) continue;
+                    const int distance = (v - y) * (v - y) + (u - x) * (u - x), share = BESIDE[distance];
+                    count += share;
+                    for (int c = 0; c < 3; c++) total[c] += share * target[other * 3 + c];
+                    if (distance <= 2) k = MIXED[0];
+                }
+            }
+            if (!count) continue;
+            for (int c = 0; c < 3; c++) {
+                std::uint8_t& value = target[pixel * 3 + c];
+                value = std::uint8_t((value * (10 - k) * count + k * total[c] + 5 * count) / (10 * count));
+            }
+        }
+    }
+}
+
 }  // namespace detail
 
 // Around the holes, in the order in which they are to be filled; each pixel of `hole` (height, width) that is not 0, at
 // least one, is in the `holes` of one.
 inline std::vector<Window> windows(const Bytes& hole, int height, int width) {
     return detail::Holes(hole, height, width).windows();
+}
+
+// The one window around all holes whose grid is h x w, for a core that takes no other.
+inline Window window(const Bytes& hole, int height, int width, int h, int w) {
+    return detail::Holes(hole, height, width).window(h, w);
 }
 
 namespace detail {
@@ -793,25 +840,44 @@ inline void check(const Bytes& image, const Bytes& hole, int height, int width) 
     if (hole.size() != pixels) throw std::invalid_argument("mask is not of the image's size");
 }
 
-}  // namespace detail
-
-// What a core that takes no other grid than h x w is given of the whole of `image` (height, width, 3) RGB, where `hole`
-// (height, width) is 0.
-inline Small shrink(const Bytes& image, const Bytes& hole, int height, int width, int h, int w) {
-    detail::check(image, hole, height, width);
-    int halves = std::max({2, detail::ceil_div(2 * height, h), detail::ceil_div(2 * width, w)});
-    halves += halves > 2 * detail::WHOLE ? halves % 2 : 0;
-    return detail::boxes(image.data(), hole.data(), height, width, halves, h, w);
+// What a box shows of a picture `width` pixels wide, of so many channels.
+inline Bytes cut(const Bytes& picture, int width, int channels, const Box& box) {
+    Bytes part;
+    for (int y = box.top; y < box.bottom; y++) {
+        const auto line = picture.begin() + std::ptrdiff_t(y) * width * channels;
+        part.insert(part.end(), line + box.left * channels, line + box.right * channels);
+    }
+    return part;
 }
 
-// `image` filled where `hole` is not 0, from what the network answered to `small`.
+inline void fill(Bytes& image, const Bytes& hole, int width, const Small& small, const Answer& answer) {
+    const auto [top, bottom, left, right] = small.shown;
+    const Bytes part = cut(image, width, 3, small.shown), part_hole = cut(hole, width, 1, small.shown);
+    const int h = bottom - top, w = right - left, side = small.halves * CELL / 2;
+    Bytes filled(part);
+    const Level level = finest(small, answer);
+    const std::vector<Place> begin = find(level, small);
+    const Floats lacking = correction(answer.low, begin, level, side);
+    copy(filled, part.data(), part_hole.data(), h, w, begin, level, lacking, side);
+    mend(filled, part_hole, h, w);
+    for (int y = 0; y < h; y++)
+        std::copy_n(&filled[std::size_t(y) * w * 3], w * 3, &image[(std::size_t(top + y) * width + left) * 3]);
+}
+
+}  // namespace detail
+
+// What the network is given of a window of `image` (height, width, 3) RGB, where `hole` (height, width) is 0.
+inline Small shrink(const Bytes& image, const Bytes& hole, int height, int width, const Window& window) {
+    detail::check(image, hole, height, width);
+    const Bytes part = detail::cut(image, width, 3, window.shown), part_hole = detail::cut(hole, width, 1, window.shown);
+    return detail::boxes(part, part_hole, window);
+}
+
+// `image` filled where `hole` is not 0 in the window of `small`, from what the network answered to that.
 inline Bytes complete(const Bytes& image, const Bytes& hole, int height, int width, const Small& small, const Answer& answer) {
+    detail::check(image, hole, height, width);
     Bytes result(image);
-    const detail::Level level = detail::finest(small, answer);
-    const int side = small.halves * detail::CELL / 2;
-    const std::vector<detail::Place> begin = detail::find(level, small);
-    const Floats lacking = detail::correction(answer.low, begin, level, side);
-    detail::copy(result, image.data(), hole.data(), height, width, begin, level, lacking, side);
+    detail::fill(result, hole, width, small, answer);
     return result;
 }
 
@@ -820,19 +886,10 @@ inline Bytes inpaint(const Core& core, const Bytes& image, const Bytes& hole, in
     detail::check(image, hole, height, width);
     Bytes result(image), open(hole);
     if (std::all_of(hole.begin(), hole.end(), [](int bit) { return bit == 0; })) return result;
-    for (const auto& [shown, halves, rows, columns, holes] : windows(hole, height, width)) {
-        const auto [top, bottom, left, right] = shown;
-        Bytes part, part_hole;
-        for (int y = top; y < bottom; y++) {
-            const auto line = open.begin() + std::ptrdiff_t(y) * width, pixels = result.begin() + std::ptrdiff_t(y) * width * 3;
-            part_hole.insert(part_hole.end(), line + left, line + right);
-            part.insert(part.end(), pixels + left * 3, pixels + right * 3);
-        }
-        const int h = bottom - top, w = right - left;
-        const Small small = detail::boxes(part.data(), part_hole.data(), h, w, halves, rows, columns);
-        const Bytes filled = complete(part, part_hole, h, w, small, core(small));
-        for (int y = 0; y < h; y++)
-            std::copy_n(&filled[std::size_t(y) * w * 3], w * 3, &result[(std::size_t(top + y) * width + left) * 3]);
+    for (const Window& window : windows(hole, height, width)) {
+        const Small small = shrink(result, open, height, width, window);
+        detail::fill(result, open, width, small, core(small));
+        const Box& holes = window.holes;
         for (int y = holes.top; y < holes.bottom; y++)  // what one window has filled is known to the next
             std::fill_n(&open[std::size_t(y) * width + holes.left], holes.right - holes.left, 0);
     }

@@ -43,6 +43,8 @@ NUDGE, NUDGES = 3, 3  # how far regions are moved, in low-resolution pixels, and
 STAY = 600  # what each pixel of a move costs beside one border of a cell
 FINE = 64  # parts of a low-resolution pixel in which moves are counted
 TRUST, RELAXATION, SWEEPS = f32(0.02), f32(1.7), 20  # of `correction`
+BESIDE = {1: 64, 2: 16, 4: 4, 5: 3, 8: 1}  # what known pixels count for one of the hole, by squared distance
+MIXED = (6, 3)  # tenths that they have of it: where one touches it, and elsewhere
 
 
 def inpaint(session: ort.InferenceSession, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
@@ -71,7 +73,7 @@ def fill(
     side = int(scale * CELL)
     begin, known = find(small, small_hole, low, query, key, scale)
     lacking = low.transpose(1, 2, 0) if begin is None else correction(low, begin, known, side)
-    return copy(image, hole, begin, known, lacking, side)
+    return mend(copy(image, hole, begin, known, lacking, side), hole)
 
 
 class Window(NamedTuple):
@@ -574,6 +576,24 @@ def copy(
                 norm += share
         values = total / np.maximum(norm, f32(1e-4)) + enlarged(lacking, y, x, side) * f32(255)
         result[y, x] = (values.clip(0, 255) + f32(0.5)).astype(np.uint8)
+    return result
+
+
+def mend(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """A filled image whose hole pixels are mixed with the known ones beside them, so that no edge is seen there."""
+    near = np.logical_or.reduce([shifted(~hole, dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)])
+    y, x = np.nonzero(hole & near)
+    known, around = np.pad(~hole, 2), np.pad(image, ((2, 2), (2, 2), (0, 0)))
+    total, count = np.zeros((len(y), 3), np.int64), np.zeros((len(y), 1), np.int64)
+    touched = np.zeros((len(y), 1), bool)
+    for dy, dx in itertools.product(range(-2, 3), repeat=2):
+        there = known[y + 2 + dy, x + 2 + dx][:, None]
+        share = there * BESIDE.get(dy * dy + dx * dx, 0)
+        total += share * around[y + 2 + dy, x + 2 + dx]
+        count += share
+        touched |= there & (max(abs(dy), abs(dx)) == 1)
+    k, result = np.where(touched, *MIXED), image.copy()
+    result[y, x] = (image[y, x] * (10 - k) * count + k * total + 5 * count) // (10 * count)
     return result
 
 

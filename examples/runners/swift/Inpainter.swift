@@ -22,7 +22,8 @@ final class Inpainter {
         precondition(image.count == 3 * height * width && hole.count == height * width, "image and mask differ in size")
         guard hole.contains(where: { $0 != 0 }) else { return image }
         let photo = rethined.Bytes(image), mask = rethined.Bytes(hole)
-        let small = rethined.shrink(photo, mask, Int32(height), Int32(width), side, side)
+        let window = rethined.window(mask, Int32(height), Int32(width), side, side)  // all that the core can see
+        let small = rethined.shrink(photo, mask, Int32(height), Int32(width), window)
         let h = Int(small.h), w = Int(small.w)
         let inputs = try MLDictionaryFeatureProvider(dictionary: [
             "image": tensor(small.image, [1, 3, h, w]),

@@ -53,6 +53,8 @@ const MOVES = 2 * NUDGE + 1; // places tried along each axis
 const STAY = 600; // what each pixel of a move costs beside one border of a cell
 const FINE = 64; // parts of a low-resolution pixel in which moves are counted
 const TRUST = 0.02, RELAXATION = 1.7, SWEEPS = 20; // of `correction`
+const BESIDE = [0, 64, 16, 0, 4, 3, 0, 0, 1]; // what known pixels count for one of the hole, by squared distance
+const MIXED = [6, 3] as const; // tenths that they have of it: where one touches it, and elsewhere
 const DEEPEST = 7; // depths beyond are treated alike
 
 const f = Math.fround;
@@ -108,7 +110,9 @@ async function fill(core: Core, image: Picture, hole: Uint8Array, scale: number,
   const finest = levelOf(small, holes, low, query, key, h, w);
   const begin = find(finest, small, scale);
   const lacking = correction(low, begin, finest, scale * CELL);
-  copy(result, image, hole, image.data.length / hole.length, begin, finest, lacking, scale * CELL);
+  const depth = image.data.length / hole.length;
+  copy(result, image, hole, depth, begin, finest, lacking, scale * CELL);
+  mend(result, hole, image.height, image.width, depth);
   return result;
 }
 
@@ -743,6 +747,34 @@ function copy(
         const right = lacking[(y0 * w + x1) * 3 + c]! * (1 - fy) + lacking[(y1 * w + x1) * 3 + c]! * fy;
         const value = total[c]! / Math.max(norm, 1e-4) + (left * (1 - fx) + right * fx) * 255;
         target[pixel * depth + c] = Math.floor(Math.min(255, Math.max(0, value)) + 0.5);
+      }
+    }
+  }
+}
+
+/** Mixes hole pixels of `target` with the known ones beside them, so that no edge is seen there. */
+function mend(target: Uint8ClampedArray, hole: Uint8Array, height: number, width: number, depth: number): void {
+  const total = new Float64Array(3);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const pixel = y * width + x;
+      if (!hole[pixel]) continue;
+      let count = 0, k: number = MIXED[1];
+      total.fill(0);
+      for (let v = Math.max(0, y - 2); v <= Math.min(height - 1, y + 2); v++) {
+        for (let u = Math.max(0, x - 2); u <= Math.min(width - 1, x + 2); u++) {
+          const other = v * width + u, distance = (v - y) ** 2 + (u - x) ** 2;
+          if (hole[other]) continue;
+          const share = BESIDE[distance]!;
+          count += share;
+          for (let c = 0; c < 3; c++) total[c]! += share * target[other * depth + c]!;
+          if (distance <= 2) k = MIXED[0];
+        }
+      }
+      if (!count) continue;
+      for (let c = 0; c < 3; c++) {
+        const value = target[pixel * depth + c]!;
+        target[pixel * depth + c] = Math.floor((value * (10 - k) * count + k * total[c]! + 5 * count) / (10 * count));
       }
     }
   }

@@ -23,7 +23,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from rethined import search, windows
+from rethined import search, upscale, windows
 from rethined.config import ModelConfig
 from rethined.engine import Engine
 from rethined.errors import BackendError, RethinedWarning, WeightsError
@@ -31,7 +31,7 @@ from rethined.image import write_atomic
 from rethined.masks import free_form
 
 OPSET = 18
-CHUNK = 2**16
+CHUNK = 2**14
 """Hole pixels written at a time: bounds the memory of the last stage."""
 BORDERS = 2**12
 """Sides of cells that regions are fitted to at a time: bounds the memory of that stage."""
@@ -1098,7 +1098,8 @@ def holes_filled(
     count = g.gather(g.op("Shape", where), 1)
     chunks = count // CHUNK + 1
     padded = g.op("Pad", where, g.dims(0, 0, 0, chunks * CHUNK - count))
-    flat = g.reshape(image, -1, 3)
+    flat, open_ = g.reshape(image, -1, 3), g.reshape(bits, -1)
+    height = g.gather(g.op("Shape", image), 0)
     half, per_pixel = side // 2, 1.0 / g.cast(side, FLOAT)
     # How much a cell's own copy counts, a triangle over twice its side; the rest is its neighbour's.
     ramp = 1.0 - g.op("Abs", (g.cast(g.arange(side) + half, FLOAT) + 0.5) * per_pixel - 1.0)
@@ -1132,8 +1133,29 @@ def holes_filled(
             return g.gather(lacking, top * w + x) * (1.0 - fy) + g.gather(lacking, bottom * w + x) * fy
 
         values = copied + (column(west) * (1.0 - fx) + column(east) * fx) * 255.0
-        return (g.cast(g.clip(values, 0.0, 255.0) + 0.5, BYTE),)
+        written = g.cast(g.cast(g.clip(values, 0.0, 255.0) + 0.5, BYTE), INT)
+        return (g.cast(mended(g, written, part, flat, open_, height, width), BYTE),)
 
     (colours,) = g.loop(chunks, chunk, scan=(BYTE,))
     updates = g.op("Slice", g.reshape(colours, -1, 3), np.array([0]), g.reshape(count, 1), np.array([0]))
     return g.op("ScatterND", image, g.transpose(where, 1, 0), updates)
+
+
+def mended(g: Graph, written: Value, part: Value, flat: Value, open_: Value, height: Value, width: Value) -> Value:
+    """`Upscaler.mend`: what was `written` (B, 3) to the pixels `part` (2, B), rows and columns, mixed with the known
+    ones of `flat` (pixels, 3), where `open_` (pixels,) is 0."""
+    reach = len(upscale.BESIDE) // 2
+    steps = np.arange(-reach, reach + 1)
+    dy, dx = steps.repeat(len(steps)), np.tile(steps, len(steps))
+    y, x = g.unsqueeze(g.gather(part, 0), 1) + dy, g.unsqueeze(g.gather(part, 1), 1) + dx  # (B, 25)
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    there = g.where(inside, y * width + x, 0)
+    known = g.cast(inside & g.op("Equal", g.cast(g.gather(open_, there), INT), 0), INT)
+    share = known * upscale.BESIDE.reshape(-1)
+    count = g.op("ReduceSum", share, np.array([1]), keepdims=1)
+    total = g.sum(g.unsqueeze(share, 2) * g.cast(g.gather(flat, there), INT), 1)
+    beside = g.gather(known, np.flatnonzero(np.maximum(abs(dy), abs(dx)) == 1), axis=1)
+    direct, further = upscale.MIXED
+    tenths = g.where(g.op("ReduceMax", beside, np.array([1]), keepdims=1) > 0, direct, further)
+    mixed = written * (tenths * -1 + 10) * count + tenths * total + count * 5
+    return g.where(count > 0, mixed // (g.op("Max", count, 1) * 10), written)
