@@ -365,9 +365,13 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
 @compiled()
 def _mend(target, mask, edge, width, first, last, weights, direct, further):  # type: ignore[no-untyped-def]
     """Rows `first` to `last` of what `Upscaler.mend` says, of `width` columns from `edge` on of `target` (H, W * 3)
-    and `mask` (H, W); `weights` (5, 5)."""
+    and `mask` (H, W), uint8; `weights` (5, 5)."""
     height = mask.shape[0]
-    near = np.zeros(width + 4, np.uint8)  # whether a pixel of the column is known, two rows up and down
+    near = np.zeros(width + 4, np.uint8)  # of each column a bit for each of five rows: whether the pixel is known
+    todo = np.zeros((width + 7) // 8 * 8, np.uint8)
+    words = todo.view(np.uint64)
+    weights = weights.astype(np.uint32)
+    ten, half = np.uint32(10), np.uint32(5)
     for y in range(first, last):
         hole = mask[y, edge : edge + width]
         some = np.uint8(0)
@@ -376,31 +380,40 @@ def _mend(target, mask, edge, width, first, last, weights, direct, further):  # 
         if not some:
             continue
         near[:] = 0
-        for v in range(max(y - 2, 0), min(y + 3, height)):
-            line = mask[v, edge : edge + width]
-            for x in range(width):
-                near[x + 2] |= np.uint8(1) - line[x]
+        for row in range(5):
+            v = y + row - 2
+            if 0 <= v < height:
+                line = mask[v, edge : edge + width]
+                bit = np.uint8(1 << row)
+                for x in range(width):
+                    near[x + 2] |= (line[x] ^ np.uint8(1)) * bit
         for x in range(width):
-            if not (hole[x] and near[x] | near[x + 1] | near[x + 2] | near[x + 3] | near[x + 4]):
+            beside = near[x] | near[x + 1] | near[x + 2] | near[x + 3] | near[x + 4]
+            todo[x] = beside * hole[x]
+        for word in range(len(words)):
+            if not words[word]:
                 continue
-            count = red = green = blue = 0
-            beside = False
-            for v in range(max(y - 2, 0), min(y + 3, height)):
-                for u in range(max(x - 2, 0), min(x + 3, width)):
-                    if not mask[v, edge + u]:
-                        share = weights[v - y + 2, u - x + 2]
-                        n = 3 * (edge + u)
-                        count += share
-                        red += share * target[v, n]
-                        green += share * target[v, n + 1]
-                        blue += share * target[v, n + 2]
-                        beside |= abs(v - y) <= 1 and abs(u - x) <= 1
-            k = direct if beside else further
-            n = 3 * (edge + x)
-            own, whole = (10 - k) * count, 10 * count
-            target[y, n] = (own * target[y, n] + k * red + 5 * count) // whole
-            target[y, n + 1] = (own * target[y, n + 1] + k * green + 5 * count) // whole
-            target[y, n + 2] = (own * target[y, n + 2] + k * blue + 5 * count) // whole
+            for x in range(8 * word, 8 * word + 8):
+                if not todo[x]:
+                    continue
+                count = red = green = blue = np.uint32(0)
+                for u in range(5):
+                    column = near[x + u]
+                    if not column:
+                        continue
+                    n = 3 * (edge + x + u - 2)
+                    for row in range(5):
+                        if column >> row & 1:
+                            line, share = target[y + row - 2], weights[row, u]
+                            count += share
+                            red += share * np.uint32(line[n])
+                            green += share * np.uint32(line[n + 1])
+                            blue += share * np.uint32(line[n + 2])
+                k = np.uint32(direct if (near[x + 1] | near[x + 2] | near[x + 3]) & 14 else further)
+                own, whole, line, n = (ten - k) * count, ten * count, target[y], 3 * (edge + x)
+                line[n] = (own * np.uint32(line[n]) + k * red + half * count) // whole
+                line[n + 1] = (own * np.uint32(line[n + 1]) + k * green + half * count) // whole
+                line[n + 2] = (own * np.uint32(line[n + 2]) + k * blue + half * count) // whole
 
 
 class Small(NamedTuple):
