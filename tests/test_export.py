@@ -223,6 +223,22 @@ def test_one_core_takes_any_size(weights: Path, tmp_path: Path) -> None:
     assert (Engine(path)(image, hole)[~hole] == image[~hole]).all()
 
 
+@pytest.mark.parametrize("hole", ["a spot", "spots far apart", "most of it"])
+def test_the_engine_takes_a_core_of_one_size(weights: Path, tmp_path: Path, hole: str) -> None:
+    path = tmp_path / "core.onnx"
+    formats.export("onnx", weights, path, size="128x192")
+    image = np.random.default_rng(0).integers(0, 256, (333, 470, 3), dtype=np.uint8)
+    mask = np.zeros((333, 470), np.bool_)
+    mask[150:170, 200:230] = True
+    if hole == "spots far apart":
+        mask[:9, :9] = mask[-9:, -9:] = True
+    if hole == "most of it":
+        mask[120:, 200:] = True
+    result = Engine(path, threads=1)(image, mask)
+    np.testing.assert_array_equal(result[~mask], image[~mask])
+    assert (result[mask] != image[mask]).any()
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_weights_come_out_of_a_core_again(
     exported: Callable[[str, str], Path], weights: Path, precision: str
