@@ -513,8 +513,9 @@ def test_report_renders_tables(results: Path) -> None:
         "| long side | holes | photographs | copy_reference | rethined (b) |\n"
         "| --- | --- | --- | --- | --- |\n"
         "| 2048 | strokes 10-20 % | 12 | 0.250 | 0.250 (0.86) |\n"
+        "\nTest CPU; rethined 1.0; 2025-01-02; commit 0123456789; rethined (b) weights ffffffffff.\n"
     )
-    assert rendered["eval--tiny.overview"].startswith(rendered["quality"])
+    assert rendered["eval--tiny.overview"].startswith(rendered["quality"].partition("\n\n")[0])
     assert rendered["eval--tiny"] == rendered["quality--tiny"]
     assert rendered["eval--tiny.pictures"] == (
         "![masked, rethined](docs/worst-1.jpg)\n\n*a.jpg, 512 pixels, drawn; LPIPS in hole: rethined 0.300.*\n"
@@ -548,7 +549,7 @@ def test_report_fills_markers_once(results: Path, tmp_path: Path) -> None:
     assert report.update([page], results) == [page]
     text = page.read_text()
     assert text.startswith("before\n<!-- bench:quality -->\n| long side |")
-    assert text.endswith("(0.86) |\n<!-- /bench -->\nafter\n")
+    assert text.endswith("weights ffffffffff.\n<!-- /bench -->\nafter\n")
     assert "stale" not in text
     assert report.update([page], results) == []
 

@@ -115,7 +115,7 @@ def spent_of(result: dict[str, Any]) -> str:
 
 def holes_of(name: str) -> str:
     """`strokes-10-20` is shown as "strokes 10-20 %", a folder of masks by its name."""
-    drawn = re.fullmatch(r"(\w+)-(\d+)-(\d+)", name)
+    drawn = re.fullmatch(r"(\w+)-([\d.]+)-([\d.]+)", name)
     return "{} {}-{} %".format(*drawn.groups()) if drawn else name
 
 

@@ -68,10 +68,10 @@ def blocks(results: Path) -> dict[str, Block]:
         # Other kinds of results have their own reports.
         if result.get("pictures"):
             rendered[f"{stem}.pictures"] = _pictures(result, results)
-    quality = [run for result in found.values() if result.get("kind") == "quality" for run in _runs(result)]
+    quality = [result for result in found.values() if result.get("kind") == "quality"]
     latency = [result for result in found.values() if result.get("kind") == "latency"]
     if quality:
-        rendered["quality"] = _overview(quality)
+        rendered["quality"] = _overview(quality).with_notes(*dict.fromkeys(map(origin_of, quality)))
     alone = [result for result in latency if "methods" not in result]
     if alone:
         rendered["latency"] = _latency(alone)
