@@ -146,11 +146,8 @@ class Engine:
         mask = np.ascontiguousarray(mask)
         parts = self._windows(mask)
         lap("plan")
-        open_ = mask
-        if len(parts) > 1:  # what one window has filled is known to the next
-            open_ = np.empty_like(mask)
-            for window in parts:
-                window.of(open_)[...] = window.of(mask)
+        # What one window has filled is known to the next.
+        open_ = self._upscaler.open(mask, parts) if len(parts) > 1 else mask
         guessed = False
         for n, window in enumerate(parts):
             upscaler = self._threads_for(window.rows * window.columns)

@@ -9,7 +9,7 @@ PyTorch.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -500,6 +500,16 @@ class Upscaler:
             shapes = (3, h, w), (h, w), (6, h, w // patch_size)
             self._kept.key, self._kept.arrays = key, tuple(np.empty(shape, np.float32) for shape in shapes)
         kept: tuple[NDArray[np.float32], ...] = self._kept.arrays
+        return kept
+
+    def open(self, mask: NDArray[np.bool_], windows: Sequence[Window]) -> NDArray[np.bool_]:
+        """`mask` to be written to, right where `windows` show it; this thread's, until its next call: frames of one
+        size share it."""
+        kept: NDArray[np.bool_] | None = getattr(self._kept, "open", None)
+        if kept is None or kept.shape != mask.shape:
+            kept = self._kept.open = np.empty_like(mask)
+        for window in windows:
+            window.of(kept)[...] = window.of(mask)
         return kept
 
     def fill(
