@@ -445,11 +445,13 @@ class Upscaler:
                 other.result()
 
     def begin(self, work: Callable[[], T]) -> Callable[[], T]:
-        """Call `work` on another thread, if there is one; what is returned waits for it, and returns its result."""
+        """Call `work` on another thread, if there is one; what is returned waits for it, and returns its result, or
+        does it where no thread has been free to begin."""
         if self._pool is None:
             done = work()
             return lambda: done
-        return self._pool.submit(work).result
+        begun = self._pool.submit(work)
+        return lambda: work() if begun.cancel() else begun.result()
 
     def spread(self, work: Callable[[int, int], object], count: int) -> None:
         """Call work(first, last) on consecutive parts of range(count); whichever thread is free takes the next."""
