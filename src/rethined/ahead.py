@@ -84,8 +84,8 @@ def finish() -> None:
     heard = upscale.contributions(place, weight, depth.reshape(-1) > 0, SIDE, search.CELL, True)
     image, mask = np.zeros((4 * SIDE, 4 * SIDE, 3), np.uint8), np.zeros((4 * SIDE, 4 * SIDE), np.bool_)
     window = windows.whole(*mask.shape, stride=4 * SIDE)
-    upscaler.mend(image, mask, window)
     upscaler.fill(image, mask, window, correction, heard, side=search.CELL, scale=search.CELL, overlap=True)
+    upscaler.mend(image, mask, window)
 
 
 def find() -> None:

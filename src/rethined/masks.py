@@ -18,6 +18,8 @@ Canvas = NDArray[np.uint8]
 Range = tuple[float, float]
 
 KINDS = ("strokes", "boxes", "objects", "wires", "mixed")
+WIRE = (0.002, 0.008)
+"""How thick wires are, in parts of the image's shorter side."""
 _MIXTURE = ("strokes", "strokes", "strokes", "boxes", "objects")
 
 
@@ -59,7 +61,7 @@ PRESETS = {
     "paper": Preset("mixed", (0.3, 0.5)),
     "boxes": Preset("boxes", (0.1, 0.4)),
     "objects": Preset("objects", (0.05, 0.2)),
-    "wires": Preset("wires", (0.003, 0.02), (0.002, 0.008)),
+    "wires": Preset("wires", (0.003, 0.02), WIRE),
 }
 """By name. thin, medium and thick differ in stroke width alone, up to nearly the widths of LaMa's sets of these names
 (20, 100 and 250 of 512 pixels), whose coverage is mostly 10 to 40 % in all three. paper is what section 4 tests on;
@@ -124,7 +126,7 @@ def _shape(
     if kind == "strokes":
         return _stroke(height, width, rng, missing, stroke_width)
     if kind == "wires":
-        return _wire(height, width, rng, stroke_width or (0.002, 0.008))
+        return _wire(height, width, rng, stroke_width or WIRE)
     return (_box if kind == "boxes" else _blob)(height, width, rng, missing)
 
 

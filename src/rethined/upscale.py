@@ -427,6 +427,13 @@ class Small(NamedTuple):
     """(1, 6, h / P, w / P): what `rethined.model.pipeline.fine_detail` says of patches without a hole."""
 
 
+def _flat(image: NDArray[Any], mask: NDArray[np.bool_], window: Window) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """The rows that `window` shows of `image` (H, W, 3) and `mask` (H, W), as loops want them: (height, W * 3) and
+    bits (height, W), C-contiguous, from whose column `window.left` on they count."""
+    lines = slice(window.top, window.top + window.height)
+    return image[lines].reshape(window.height, -1), mask[lines].view(np.uint8)
+
+
 class Upscaler:
     """The two ends of the engine that touch every pixel, spread over `threads`; safe to share between threads."""
 
@@ -481,8 +488,7 @@ class Upscaler:
             part = window.of(image), window.of(mask)
             return Small(*plain.shrink(*part, factor, halved, (h, w), patch_size))
         small, holes, energy = self._buffers(h, w, patch_size)
-        lines = window.lines
-        flat, bits = image[lines].reshape(window.height, -1), mask[lines].view(np.uint8)
+        flat, bits = _flat(image, mask, window)
         gain = np.float32(1 / (factor * factor * np.iinfo(image.dtype).max))
         like = np.empty(0, np.int16 if image.dtype == np.uint8 and factor <= 128 else np.int32)
         arguments = (flat, bits, window.left, window.width, factor, halved, patch_size, small, holes, energy)
@@ -537,8 +543,7 @@ class Upscaler:
         rows, place, weight = heard
         columns = w * scale // side
         vertical = ramps(side, overlap)
-        lines = window.lines
-        flat, bits = target[lines].reshape(window.height, -1), mask[lines]
+        flat, bits = _flat(target, mask, window)
         flat_correction = correction.reshape(h, w * 3)
         horizontal = np.repeat(vertical, 3, axis=1)
         if _fill is None:
@@ -571,7 +576,5 @@ class Upscaler:
         if _mend is None:
             plain.mend(window.of(target), window.of(mask), BESIDE, MIXED)
             return
-        lines = window.lines
-        flat, bits = target[lines].reshape(window.height, -1), mask[lines].view(np.uint8)
-        arguments = (flat, bits, window.left, window.width)
+        arguments = (*_flat(target, mask, window), window.left, window.width)
         self.spread(lambda a, b: _mend(*arguments, a, b, BESIDE, *MIXED), window.height)

@@ -60,14 +60,9 @@ class Window(NamedTuple):
     holes: tuple[slice, slice]
     """Rows and columns of what it fills for good, in pixels."""
 
-    @property
-    def lines(self) -> slice:
-        """Rows of the photo."""
-        return slice(self.top, self.top + self.height)
-
     def of(self, picture: NDArray[Any]) -> NDArray[Any]:
         """What it shows of a picture (H, W, ...)."""
-        return picture[self.lines, self.left : self.left + self.width]
+        return picture[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 def whole(height: int, width: int, stride: int, band: int = 4) -> Window:
@@ -186,13 +181,13 @@ class _Node:
 
 def _leaves(node: _Node, height: int, width: int, halves: int, stride: int) -> tuple[int, list[Window]]:
     """The cheapest windows, and what they cost, in pixels of grids."""
-    whole = _window(node, height, width, halves, stride)
-    cost = whole.rows * whole.columns
+    window = _window(node, height, width, halves, stride)
+    cost = window.rows * window.columns
     if cost > EXTRA and node.cut and 2 * node.cut[1] <= CROSSING * halves:
         (first, one), (second, other) = (_leaves(half, height, width, halves, stride) for half in node.halves)
         if first + second + EXTRA < cost:
             return first + second + EXTRA, one + other
-    return cost, [whole]
+    return cost, [window]
 
 
 def _window(node: _Node, height: int, width: int, halves: int, stride: int, size: tuple[int, int] = (0, 0)) -> Window:

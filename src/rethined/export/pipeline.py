@@ -328,15 +328,13 @@ def pipeline(g: Graph, core: onnx.GraphProto, config: ModelConfig, image: Value,
     both = g.concat(image, g.unsqueeze(bits, 2), axis=2, name="mask_must_have_the_size_of_image")
     height, width = (g.gather(g.op("Shape", image), axis) for axis in (0, 1))
     halves, found = find_windows(g, g.gather(both, 3, axis=2), height, width, config.stride)
-    colour, hole = np.arange(3), np.array([3])
 
     def fill(i: Value, both: Value) -> tuple[Value]:
         """What one window shows, filled, in its place; what it fills for good is then no hole."""
         top, bottom, left, right, rows, columns, *holes = (g.gather(g.gather(found, i), n) for n in range(10))
         corner, end = g.dims(top, left), g.dims(bottom, right)
         part = g.op("Slice", both, corner, end, np.array((0, 1)))
-        photo, open_ = g.gather(part, colour, axis=2), g.gather(part, hole, axis=2)
-        filled = fill_window(g, core, config, photo, g.op("Squeeze", open_, np.array([2])), halves, rows, columns)
+        filled = fill_window(g, core, config, part, halves, rows, columns)
         inside = [
             (axis >= begin) & (axis < end)
             for axis, begin, end in (
@@ -344,8 +342,8 @@ def pipeline(g: Graph, core: onnx.GraphProto, config: ModelConfig, image: Value,
                 (g.arange(right - left) + left, *holes[2:]),
             )
         ]
-        open_ = g.where(g.unsqueeze(inside[0] & inside[1], 2), np.array(0, np.uint8), open_)
-        part = g.concat(filled, open_, axis=2)
+        open_ = g.where(inside[0] & inside[1], np.array(0, np.uint8), g.gather(part, 3, axis=2))
+        part = g.concat(filled, g.unsqueeze(open_, 2), axis=2)
         for axis, begin, end, length in ((1, left, right, width), (0, top, bottom, height)):
             lines = both if axis == 0 else g.op("Slice", both, g.dims(top), g.dims(bottom), np.array([0]))
             before = g.op("Slice", lines, np.array([0]), g.dims(begin), np.array([axis]))
@@ -354,22 +352,16 @@ def pipeline(g: Graph, core: onnx.GraphProto, config: ModelConfig, image: Value,
         return (part,)
 
     (result,) = g.loop(g.gather(g.op("Shape", found), 0), fill, (both, BYTE))
-    return g.gather(result, colour, axis=2)
+    return g.gather(result, np.arange(3), axis=2)
 
 
 def fill_window(
-    g: Graph,
-    core: onnx.GraphProto,
-    config: ModelConfig,
-    image: Value,
-    bits: Value,
-    halves: Value,
-    rows: Value,
-    columns: Value,
+    g: Graph, core: onnx.GraphProto, config: ModelConfig, both: Value, halves: Value, rows: Value, columns: Value
 ) -> Value:
-    """`image`, what a window shows, with its holes filled; on a grid of `rows` x `columns`."""
-    height, width = (g.gather(g.op("Shape", image), axis) for axis in (0, 1))
-    both = g.concat(image, g.unsqueeze(bits, 2), axis=2)
+    """The photo of `both` (height, width, 4), what a window shows of photo and mask, with its holes filled; on a grid
+    of `rows` x `columns`."""
+    height, width = (g.gather(g.op("Shape", both), axis) for axis in (0, 1))
+    image, bits = g.gather(both, np.arange(3), axis=2), g.gather(both, 3, axis=2)
     small, holes, detail = shrink(g, both, halves, rows, columns, height, width, config.patch_size)
     for name, value in (("image", small), ("mask", holes), ("detail", detail)):
         if name == "detail" and not config.detail:
