@@ -24,7 +24,7 @@ SOURCE = ROOT / "src" / "rethined"
 
 RANKS = [
     {"errors"},
-    {"compiled", "config", "containers", "plain", "windows"},
+    {"compiled", "config", "containers", "plain", "windows", "workers"},
     {"lzw"},
     {"image", "masks", "search", "upscale", "weights"},
     {"backends"},

@@ -19,7 +19,7 @@ from rethined.config import DEFAULT
 from rethined.engine import Engine
 from rethined.errors import RethinedWarning
 from rethined.masks import free_form
-from rethined.upscale import Upscaler
+from rethined.workers import Workers
 
 Floats = NDArray[np.float32]
 SHAPES = [(64, 64), (96, 64), (32, 160), (128, 96)]
@@ -124,9 +124,9 @@ def test_sources_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> No
     want = search.find(*inputs, alone)
     assert want is not None
     for threads in (2, 3):
-        upscaler = Upscaler(threads)
+        workers = Workers(threads)
         for _ in range(5):
-            got = search.find(*inputs, upscaler.together)
+            got = search.find(*inputs, workers.together)
             assert got is not None
             np.testing.assert_array_equal(got.source, want.source)
             np.testing.assert_array_equal(got.moves, want.moves)

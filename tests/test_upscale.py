@@ -180,21 +180,3 @@ def test_without_numba_the_engine_gives_the_same(size: tuple[int, int], request:
     # Sums in another order may round to the neighbouring level.
     assert np.abs(fast.astype(int) - slow).max() <= 1
     assert (fast != slow).mean() < 0.001
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("count", [0, 5, 1000])
-def test_work_is_spread_without_gap_or_overlap_and_errors_are_raised(threads: int, count: int) -> None:
-    upscaler = Upscaler(threads)
-    parts: list[tuple[int, int]] = []
-    upscaler.spread(lambda first, last: parts.append((first, last)), count)
-    assert sorted(i for first, last in parts for i in range(first, last)) == list(range(count))
-
-    def fail(first: int, last: int) -> None:
-        if last == count:
-            raise ValueError("the last part")
-
-    with pytest.raises(ValueError, match="the last part"):
-        upscaler.spread(fail, count)
-    with pytest.raises(ValueError, match="beside"):
-        upscaler.begin(lambda: int("beside"))()

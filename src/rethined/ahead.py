@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rethined import search, upscale, windows
 from rethined.compiled import LANES
 from rethined.engine import Engine, usable_cores
+from rethined.workers import Workers
 
 COLLECTING = (100_000, 50, 50)
 """How seldom cycles are looked for: what compiling makes, stays, and looking took a seventh of the time."""
@@ -77,7 +78,7 @@ def finish() -> None:
     upscaler = upscale.Upscaler(1)
     depth, cells, source = _depth(), np.zeros(1, np.int32), np.full(1, SIDE * SIDE // 2 + SIDE // 2, np.int32)
     grey, low = np.zeros((4 * SIDE, 4 * SIDE), np.int16), np.zeros((3, SIDE, SIDE), np.float32)
-    moves = search.align(grey, depth, cells, source, upscaler.together)
+    moves = search.align(grey, depth, cells, source, upscaler.workers.together)
     sources = search.Sources(cells, source, moves, depth)
     correction = search.correction(low, sources, 1.0)
     place, weight = np.zeros((SIDE * SIDE, 1, 2), np.int32), np.ones((SIDE * SIDE, 1), np.float32)
@@ -92,7 +93,7 @@ def find() -> None:
     """One level of the search, with arrays of the types of `search.pyramid`."""
     patches = np.zeros((SIDE * SIDE // 4, 2 * LANES), np.int8)
     values = np.zeros((search.CHANNELS, SIDE, SIDE), np.int16)
-    search.search(search.Level(values, _depth(), 2, patches, patches), 0, None, upscale.Upscaler(1).together)
+    search.search(search.Level(values, _depth(), 2, patches, patches), 0, None, Workers(1).together)
 
 
 PARTS = {"finish": finish, "find": find}

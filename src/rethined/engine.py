@@ -140,7 +140,9 @@ class Engine:
             raise InputError(f"out is {out.dtype} {out.shape}; give a C-contiguous {image.dtype} {image.shape}")
         source = np.ascontiguousarray(image)
         result = out if out is not None else source if source is not image else np.empty_like(source)
-        copied = self._upscaler.begin(partial(np.copyto, result, source) if result is not source else lambda: None)
+        copied = self._upscaler.workers.begin(
+            partial(np.copyto, result, source) if result is not source else lambda: None
+        )
         lap("copy")
         config = self.config
         mask = np.ascontiguousarray(mask)
@@ -190,7 +192,7 @@ class Engine:
     def _windows(self, mask: Mask) -> list[Window]:
         height, width = mask.shape
         blocks = np.zeros((-(-height // windows.BLOCK), -(-width // windows.BLOCK)), np.bool_)
-        self._upscaler.spread(partial(windows.block, mask, blocks), len(blocks))
+        self._upscaler.workers.spread(partial(windows.block, mask, blocks), len(blocks))
         if not blocks.any():
             return []
         config = self.config
@@ -202,8 +204,8 @@ class Engine:
 
     def _searched(self, small: Floats, holes: Floats, core: CoreOutput, scale: float) -> Copies | None:
         """3.3 by `search.find`: hole cells copy cells."""
-        threads = self._threads_for(holes.size)
-        sources = search.find(small[0], holes[0, 0], core.low[0], core.first[0], core.second[0], threads.together)
+        workers = self._threads_for(holes.size).workers
+        sources = search.find(small[0], holes[0, 0], core.low[0], core.first[0], core.second[0], workers.together)
         if sources is None:
             return None
         count, columns = sources.depth.size, sources.depth.shape[1]
@@ -211,7 +213,7 @@ class Engine:
         place[sources.cells, 0], hole[sources.cells] = sources.place(scale), True
         ones, side = np.ones((count, 1), np.float32), int(search.CELL * scale)
         overlap = self.config.overlap
-        heard = threads.begin(lambda: contributions(place, ones, hole, columns, side, overlap))
+        heard = workers.begin(lambda: contributions(place, ones, hole, columns, side, overlap))
         return Copies(correction=search.correction(core.low[0], sources, scale), heard=heard(), side=search.CELL)
 
     def _attended(self, small: Floats, holes: Floats, core: CoreOutput, scale: float) -> Copies | None:

@@ -94,7 +94,7 @@ FINE = 64
 """Parts of a low-resolution pixel in which moves are counted."""
 
 Together = Callable[[Callable[[], object]], None]
-"""Calls a function on several threads at once: see `Upscaler.together`."""
+"""Calls a function on several threads at once: see `Workers.together`."""
 
 SEARCH, WEIGH, DRAW_DEEP, DRAW, COUNT = range(5)
 """What `_run` does in a phase."""

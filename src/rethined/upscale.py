@@ -9,10 +9,8 @@ PyTorch.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +18,14 @@ from numpy.typing import NDArray
 from rethined import plain
 from rethined.compiled import compiled
 from rethined.windows import Window
+from rethined.workers import Workers
 
-T = TypeVar("T")
 BESIDE = np.array(
     ((1, 3, 4, 3, 1), (3, 16, 64, 16, 3), (4, 64, 0, 64, 4), (3, 16, 64, 16, 3), (1, 3, 4, 3, 1)), np.int64
 )
 """What known pixels count for a hole pixel in their middle: 64 by the fourth power of their distance."""
 MIXED = (6, 3)
 """Tenths that they make of a hole pixel of which a neighbour is known, and of the one behind it."""
-SHARED = 32
-"""Rows or patches that are worth waking another thread for."""
 
 
 class Heard(NamedTuple):
@@ -438,42 +434,8 @@ class Upscaler:
     """The two ends of the engine that touch every pixel, spread over `threads`; safe to share between threads."""
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        self.workers = Workers(threads)
         self._kept = threading.local()
-
-    def together(self, work: Callable[[], object]) -> None:
-        """Call `work` on every thread, the caller's too, at once; those that have not begun when the caller's returns
-        are not waited for, and never begin."""
-        others = [self._pool.submit(work) for _ in range(self._threads - 1)] if self._pool else []
-        work()
-        for other in others:
-            if not other.cancel():
-                other.result()
-
-    def begin(self, work: Callable[[], T]) -> Callable[[], T]:
-        """Call `work` on another thread, if there is one; what is returned waits for it, and returns its result, or
-        does it where no thread has been free to begin."""
-        if self._pool is None:
-            done = work()
-            return lambda: done
-        begun = self._pool.submit(work)
-        return lambda: work() if begun.cancel() else begun.result()
-
-    def spread(self, work: Callable[[int, int], object], count: int) -> None:
-        """Call work(first, last) on consecutive parts of range(count); whichever thread is free takes the next."""
-        if count < 2 * SHARED:
-            work(0, count)
-            return
-        parts = min(4 * self._threads, count // SHARED)
-        # Of a list: threads may share its iterator, which they may not with a generator's.
-        edges = iter(list(pairwise([count * n // parts for n in range(parts + 1)])))
-
-        def take() -> None:
-            for first, last in edges:
-                work(first, last)
-
-        self.together(take)
 
     def shrink(self, image: NDArray[Any], mask: NDArray[np.bool_], window: Window, patch_size: int) -> Small:
         """3.1: the `window` of `image` (H, W, 3) and `mask` (H, W), True = hole, to its grid (h, w), of boxes of
@@ -497,7 +459,7 @@ class Upscaler:
             return Small(
                 small[None], holes[None, None], np.zeros((1, 6, h // patch_size, w // patch_size), np.float32)
             )
-        self.spread(lambda a, b: _shrink(*arguments, a, b, gain, like), h)
+        self.workers.spread(lambda a, b: _shrink(*arguments, a, b, gain, like), h)
         detail = np.sqrt(energy.reshape(6, h // patch_size, patch_size, -1).sum(2) / np.float32(patch_size**2))
         return Small(small[None], holes[None, None], detail[None])
 
@@ -549,7 +511,7 @@ class Upscaler:
         if _fill is None:
             plain.fill(window.of(target), window.of(mask), heard, vertical, correction, scale, columns)
             return
-        self.spread(
+        self.workers.spread(
             lambda a, b: _fill(
                 flat,
                 bits,
@@ -577,4 +539,4 @@ class Upscaler:
             plain.mend(window.of(target), window.of(mask), BESIDE, MIXED)
             return
         arguments = (*_flat(target, mask, window), window.left, window.width)
-        self.spread(lambda a, b: _mend(*arguments, a, b, BESIDE, *MIXED), window.height)
+        self.workers.spread(lambda a, b: _mend(*arguments, a, b, BESIDE, *MIXED), window.height)
