@@ -224,20 +224,6 @@ def test_what_windows_are_worth_is_measured_against_the_whole_photo() -> None:
     np.testing.assert_array_equal(whole(image, nothing), image)
 
 
-def test_effort_is_a_method_and_a_table(lpips: Lpips, tmp_path: Path) -> None:
-    methods = measure.load_methods(["rethined", "rethined_effort4"], threads=2)
-    spec = measure.MaskSpec.parse("strokes-10-20", seed=3)
-    examples = measure.find_photos(Path(__file__).parent.parent / "examples" / "photos")
-    result = measure.run(methods, examples[:1], 1024, spec, measure.Metrics(lpips))
-    own, closer = (result["methods"][name]["mean"]["lpips_hole"] for name in methods)
-    assert own != closer
-    result |= provenance.provenance() | {"kind": "quality", "weights": {}}
-    provenance.write_json(tmp_path / "quality--strokes.json", result)
-    table = report.tables(tmp_path)["effort"]
-    assert f"{closer:.3f} ({100 * (closer / own - 1):+.0f}%, " in table
-    assert "quality" not in report.tables(tmp_path)
-
-
 def test_quality_measures_ranks_and_shows(photos: Path, lpips: Lpips, tmp_path: Path) -> None:
     methods = measure.load_methods(["telea", "copy_reference"])
     spec = measure.MaskSpec.parse("strokes-10-20", seed=3)

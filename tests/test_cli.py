@@ -18,10 +18,7 @@ import pytest
 from conftest import Run
 from PIL import Image, ImageOps
 
-from rethined.engine import Engine
-
 SIZE = (96, 64)
-EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def texture(seed: int = 0) -> np.ndarray[Any, Any]:
@@ -98,14 +95,6 @@ def test_feather_and_dilate_and_invert_and_quality(files: Path, rethined: Run) -
     assert done.returncode == 0
     with Image.open(files / "out.jpg") as low, Image.open(files / "p.jpg") as high:
         assert sum(low.quantization[0]) > 3 * sum(high.quantization[0])  # type: ignore[attr-defined]
-
-
-def test_effort_is_the_engines(files: Path, rethined: Run) -> None:
-    photo, mask = (EXAMPLES / name for name in ("photos/stones.jpg", "masks/stones.png"))
-    assert rethined("inpaint", photo, mask, "-o", "out.png", "--effort", 2, "--threads", 2).returncode == 0
-    image, hole = opened(photo), opened(mask) > 0
-    np.testing.assert_array_equal(opened(files / "out.png"), Engine(threads=2, effort=2)(image, hole))
-    assert (opened(files / "out.png") != Engine(threads=2)(image, hole)).any()
 
 
 def test_standard_input_and_output(files: Path, rethined: Run) -> None:
@@ -241,7 +230,6 @@ BAD: dict[str, tuple[int, list[object], str]] = {
     "corrupt weights": (1, ["p.png", "m.png", "-o", "out.png", "--weights", "bad.onnx"], "bad.onnx"),
     "unknown option": (2, ["p.png", "m.png", "-o", "out.png", "--bogus"], "--bogus"),
     "option value": (2, ["p.png", "m.png", "-o", "out.png", "--quality", 101], "--quality"),
-    "no effort": (2, ["p.png", "m.png", "-o", "out.png", "--effort", 0], "--effort"),
     "no output": (2, ["p.png", "m.png"], "--output"),
     "both from stdin": (2, ["-", "-", "-o", "out.png"], "standard input"),
     "side by side of stdout": (2, ["p.png", "m.png", "-o", "-", "--side-by-side"], "--side-by-side"),

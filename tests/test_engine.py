@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rethined
-from rethined.backends import CoreOutput
 from rethined.engine import Engine
 from rethined.errors import InputError, RethinedWarning, WeightsError
 from rethined.masks import free_form
-from rethined.windows import GRID
 
 
 @pytest.fixture(scope="module")
@@ -185,28 +182,6 @@ def test_weights_are_checked(tmp_path: Path) -> None:
         Engine(tmp_path / "none.onnx")
     with pytest.raises(InputError, match="threads"):
         Engine(threads=0)
-
-
-def test_effort_lets_the_network_see_more_of_the_photo(monkeypatch: pytest.MonkeyPatch) -> None:
-    image, mask = picture(1200, 1600, seed=3), np.zeros((1200, 1600), np.bool_)
-    mask[::300] = mask[:, 40::400] = True
-    seen: list[int] = []
-    for effort in (1, 2, 4):
-        engine = Engine(threads=2, effort=effort)
-        run = engine._backend.run
-        seen.append(0)
-
-        def watched(small: NDArray[np.float32], *rest: Any, run: Any = run) -> CoreOutput:
-            seen[-1] += small[0, 0].size
-            return run(small, *rest)
-
-        monkeypatch.setattr(engine._backend, "run", watched)
-        check(engine, image, mask)
-    assert seen[0] <= GRID
-    assert 1.4 * seen[0] < seen[1] <= 2 * GRID
-    assert 1.4 * seen[1] < seen[2] <= 4 * GRID
-    with pytest.raises(InputError, match="effort is 0; give 1 or more"):
-        Engine(effort=0)
 
 
 def test_profile_names_every_stage(engine: Engine) -> None:

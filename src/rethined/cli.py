@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -29,7 +29,6 @@ from rethined.train import cli as train_cli
 
 if TYPE_CHECKING:
     from rethined.batch import Options, Outcome
-    from rethined.engine import Engine
 
 app = typer.Typer(
     add_completion=False,
@@ -95,9 +94,6 @@ def inpaint(
         typer.Option("--side-by-side", help="Also write OUT.side-by-side.jpg: original, masked, result."),
     ] = False,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest width times height to read.")] = 400_000_000,
-    effort: Annotated[
-        int, typer.Option(min=1, help="2 or 4: look that many times as closely, and take about as much longer.")
-    ] = 1,
     weights: Weights = None,
     threads: Threads = None,
 ) -> int:
@@ -119,10 +115,9 @@ def inpaint(
         side_by_side=side_by_side,
         max_pixels=max_pixels,
     )
-    load = functools.partial(_engine, weights, threads, effort)
     if image.is_dir():
-        return _inpaint_folder(image, mask, output, options, overwrite, load)
-    _inpaint_file(image, mask, output, options, overwrite, load)
+        return _inpaint_folder(image, mask, output, options, overwrite, weights, threads)
+    _inpaint_file(image, mask, output, options, overwrite, weights, threads)
     return 0
 
 
@@ -132,7 +127,8 @@ def _inpaint_file(
     output: Path,
     options: Options,
     overwrite: bool,
-    load: Callable[[], Engine],
+    weights: Path | None,
+    threads: int | None,
 ) -> None:
     import time
     from concurrent.futures import ThreadPoolExecutor
@@ -158,7 +154,7 @@ def _inpaint_file(
             check_output(batch.side_by_side_path(output), overwrite=overwrite)
     with ThreadPoolExecutor(1) as pool:  # files are read while the engine loads
         reading = pool.submit(batch.read, _source(image), _source(mask), options)
-        engine = load()
+        engine = _engine(weights, threads)
         _warm_up(engine)
         photo, hole = reading.result()
     check_format(photo, format or photo.format)
@@ -176,7 +172,8 @@ def _inpaint_folder(
     output: Path,
     options: Options,
     overwrite: bool,
-    load: Callable[[], Engine],
+    weights: Path | None,
+    threads: int | None,
 ) -> int:
     import time
 
@@ -187,7 +184,7 @@ def _inpaint_folder(
     started = time.perf_counter()
     jobs, others = batch.plan(image, mask, output, overwrite=overwrite)
     counts = {"filled": 0, "skipped": 0, "failed": 0}
-    engine = load()
+    engine = _engine(weights, threads)
     warm_up = functools.cache(lambda: _warm_up(engine))
 
     def fill(photo: Any, hole: Any) -> Any:
@@ -231,13 +228,13 @@ def _progress(total: int) -> Iterator[Any]:
         yield report_and_advance
 
 
-def _engine(weights: Path | None, threads: int | None, effort: int = 1) -> Engine:
+def _engine(weights: Path | None, threads: int | None) -> Any:
     from rethined.engine import Engine
 
-    return Engine(weights, threads=threads, effort=effort)
+    return Engine(weights, threads=threads)
 
 
-def _warm_up(engine: Engine) -> None:
+def _warm_up(engine: Any) -> None:
     from rethined import ahead
 
     ahead.warm_up(engine, lambda message: typer.echo(message, err=True) if sys.stderr.isatty() else None)

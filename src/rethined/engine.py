@@ -47,13 +47,10 @@ class Engine:
     Args:
         weights: an ONNX core written by rethined's exporter; None is the one in the package.
         threads: to compute with; None is one per core this process may use.
-        effort: how many times as many pixels of the photo the network may see as in real time, 1 or more. Time grows
-            as much, but for what every pixel costs; thin holes and small ones gain most. A network that takes one
-            size alone sees that.
         backend: another runtime for the core, instead of `weights`.
 
     Raises:
-        InputError: no such file, or `threads` or `effort` below 1.
+        InputError: no such file, or a number of threads below 1.
         WeightsError: weights that are corrupt or not ours.
     """
 
@@ -62,16 +59,12 @@ class Engine:
         weights: str | Path | None = None,
         *,
         threads: int | None = None,
-        effort: int = 1,
         backend: Backend | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}; give 1 or more")
-        if effort < 1:
-            raise InputError(f"effort is {effort}; give 1 or more")
         threads = threads or usable_cores()
         path = Path(weights) if weights is not None else None
-        self._effort = effort
         self._backend = backend or OnnxBackend(path, threads)
         self._upscaler, self._alone = Upscaler(threads), Upscaler(1)
 
@@ -203,7 +196,7 @@ class Engine:
         if not blocks.any():
             return []
         config = self.config
-        return windows.find(blocks, height, width, config.stride, config.band, self._backend.size, self._effort)
+        return windows.find(blocks, height, width, config.stride, config.band, self._backend.size)
 
     def _threads_for(self, pixels: int) -> Upscaler:
         """Of a grid with so many. Where there is little to do, threads wait for one another longer than they work."""

@@ -65,16 +65,16 @@ class Window(NamedTuple):
         return picture[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def whole(height: int, width: int, stride: int, band: int = 4, effort: int = 1) -> Window:
+def whole(height: int, width: int, stride: int, band: int = 4) -> Window:
     """All of a photo of `height` x `width` pixels, with the smallest factor whose grid, padded to multiples of
-    `stride`, is no larger than GRID, or than GRID_GROWTH for each unit of the factor; either `effort` times.
+    `stride`, is no larger than GRID, or than GRID_GROWTH for each unit of the factor.
 
     By area rather than by the long side: a panorama keeps as much detail as a square, at the same cost.
     """
     for halves in _scales(band):
         h, w = (-(-2 * side // (halves * stride)) * stride for side in (height, width))
         # A very thin photo is mostly padding, which no factor removes.
-        if 2 * h * w <= effort * max(2 * GRID, GRID_GROWTH * halves) or min(h, w) == stride:
+        if 2 * h * w <= max(2 * GRID, GRID_GROWTH * halves) or min(h, w) == stride:
             return Window(0, 0, height, width, halves / 2, h, w, (slice(0, height), slice(0, width)))
     raise AssertionError  # there is no last factor
 
@@ -94,7 +94,6 @@ def find(
     stride: int,
     band: int = 4,
     size: tuple[int, int] | None = None,
-    effort: int = 1,
 ) -> list[Window]:
     """Windows of a photo of `height` x `width` pixels, with the smallest factor at which their grids together hold
     no more pixels than that of the `whole` photo; or one, whose grid is of `size`, for a network that takes no other.
@@ -102,7 +101,7 @@ def find(
     `blocks` (rows, columns), True where any of BLOCK x BLOCK pixels is hole, at least one. In the order in which they
     are to be filled; each hole pixel is in the `holes` of one.
     """
-    photo = whole(height, width, stride, band, effort)
+    photo = whole(height, width, stride, band)
     root = _Node(blocks, Box(0, blocks.shape[0], 0, blocks.shape[1]), 0 if size else LEVELS)
     for halves in _scales(band):
         cost, found = _leaves(root, height, width, halves, stride)

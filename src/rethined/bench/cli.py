@@ -129,8 +129,7 @@ def quality(
     methods: Annotated[
         str,
         typer.Option(
-            help="telea, telea_full, copy_reference, rethined, rethined:FILE, rethined_whole, rethined_effort2, "
-            "peers; comma between."
+            help="telea, telea_full, copy_reference, rethined, rethined:FILE, rethined_whole, peers; comma between."
         ),
     ] = "telea,copy_reference,rethined",
     peer_weights: Annotated[

@@ -19,7 +19,7 @@ from rethined import image as images
 from rethined import masks
 from rethined.bench import baselines, peers, provenance
 from rethined.bench.cases import CELL, Case, Worst
-from rethined.bench.schema import DEFINITIONS, EFFORT, REFERENCE, efforts_of
+from rethined.bench.schema import DEFINITIONS, REFERENCE
 from rethined.engine import Engine
 from rethined.errors import BackendError, InputError, RethinedError
 from rethined.metrics import backbones, fid, image
@@ -208,7 +208,7 @@ def load_methods(
     onnx: Mapping[str, peers.OnnxFile] | None = None,
 ) -> dict[str, Method]:
     """Methods by name: telea, telea_full, copy_reference, rethined (bundled weights), rethined:FILE, rethined_whole
-    (which always looks at the whole photo at once), rethined_effort2 and so on, and peers.
+    (which always looks at the whole photo at once), and peers.
 
     Peers without weights are refused; what `onnx` names is loaded whether it is among `names` or not.
 
@@ -224,12 +224,10 @@ def load_methods(
             loaded[name] = BASELINES[name]
         elif name == WHOLE:
             loaded[name] = as_method(_Whole(threads=threads))
-        elif effort := efforts_of([name]):
-            loaded[name] = as_method(Engine(threads=threads, effort=effort[0]))
         elif name == "rethined" or name.startswith("rethined:"):
             loaded[name] = as_method(load_engine(weights_of(name), threads=threads))
         else:
-            known = ", ".join([*BASELINES, WHOLE, f"{EFFORT}2", *peers.names()])
+            known = ", ".join([*BASELINES, WHOLE, *peers.names()])
             raise InputError(f"no method {name!r}; choose of {known}, rethined or rethined:FILE")
     return loaded
 

@@ -2,11 +2,11 @@
 
 `<!-- bench:NAME -->` and `<!-- /bench -->` enclose a block. NAME is the stem of a result file: all columns of
 that one. `STEM.overview` is its LPIPS in the hole alone, one line per run; `STEM.pictures` the pictures of the
-worst cases of an evaluation. `latency` and `quality` are every result of that kind, the latter as overview, but
-for those in which efforts were compared: `effort`. `latency.stages` is where the time goes, and `peers` the
-latencies in which peers took part. `table1` to `table5`, `figure1`, `figure3` and `figure5` are the paper's,
-`table1.plot` to `table5.plot` the plots of the tables, `table1.measures` all columns of that one, `claims` what the
-paper says of other methods, and `frontier` and `frontier.plot` the latency and quality of other widths and depths.
+worst cases of an evaluation. `latency` and `quality` are every result of that kind, the latter as overview,
+`latency.stages` where the time goes, and `peers` the latencies in which peers took part. `table1` to `table5`,
+`figure1`, `figure3` and `figure5` are the paper's, `table1.plot` to `table5.plot` the plots of the tables,
+`table1.measures` all columns of that one, `claims` what the paper says of other methods, and `frontier` and
+`frontier.plot` the latency and quality of other widths and depths.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from rethined.bench.blocks import (
@@ -36,7 +35,7 @@ from rethined.bench.blocks import (
 from rethined.bench.cases import Shown, read_cases
 from rethined.bench.paper_tables import PAPER_BLOCKS, paper_blocks
 from rethined.bench.provenance import read_json
-from rethined.bench.schema import EFFORT, REFERENCE, cell, columns_of, efforts_of
+from rethined.bench.schema import REFERENCE, cell, columns_of
 from rethined.config import DEFAULT
 from rethined.errors import InputError
 from rethined.image import write_atomic
@@ -71,13 +70,8 @@ def blocks(results: Path) -> dict[str, Block]:
             rendered[f"{stem}.pictures"] = _pictures(result, results)
     quality = [result for result in found.values() if result.get("kind") == "quality"]
     latency = [result for result in found.values() if result.get("kind") == "latency"]
-    for name, part in (
-        ("quality", [result for result in quality if not efforts_of(result["methods"])]),
-        ("effort", [result for result in quality if efforts_of(result["methods"])]),
-    ):
-        if part:
-            table = _overview(part) if name == "quality" else _effort(part)
-            rendered[name] = table.with_notes(*dict.fromkeys(map(origin_of, part)))
+    if quality:
+        rendered["quality"] = _overview(quality).with_notes(*dict.fromkeys(map(origin_of, quality)))
     alone = [result for result in latency if "methods" not in result]
     if alone:
         rendered["latency"] = _latency(alone)
@@ -217,11 +211,6 @@ _SECTIONS = (
         "What the network takes against how good its fills are after trainings of equal and small budget.",
         ("frontier", "frontier.plot"),
     ),
-    (
-        "Effort",
-        "What it is worth to let the network see more of the photo; times are of single calls, and rough.",
-        ("effort",),
-    ),
     ("Latency of the engine alone", "Medians from array to array, uint8 in and out.", ("latency",)),
     ("Frames of a video", "With one mask, filled in place.", ("stream",)),
 )
@@ -265,26 +254,6 @@ def _overview(runs: Sequence[dict[str, Any]]) -> Table:
             line.append(f"{text} ({summary['ratio']:.2f})" if compared else text)
         lines.append(line)
     return Table(head, lines)
-
-
-def _effort(runs: Sequence[dict[str, Any]]) -> Table:
-    """LPIPS in the hole by masks, size and effort; in brackets by how much it changes, and the times as long that a
-    photo takes, in the median."""
-    efforts = sorted({effort for run in runs for effort in efforts_of(run["methods"])})
-    lines = []
-    for run in sorted(runs, key=lambda run: (run["masks"]["name"], run["size"])):
-        own = run["methods"]["rethined"]["mean"]["lpips_hole"]
-        seconds = {(row["method"], row["photo"]): row["seconds"] for row in run["rows"]}
-        line = [*_about(run), number(own, 3)]
-        for effort in efforts:
-            name = f"{EFFORT}{effort}"
-            value = run["methods"][name]["mean"]["lpips_hole"]
-            longer = median(
-                took / seconds["rethined", photo] for (one, photo), took in seconds.items() if one == name
-            )
-            line.append(f"{value:.3f} ({100 * (value / own - 1):+.0f}%, {longer:.1f}x)")
-        lines.append(line)
-    return Table(["long side", "holes", "photographs", "effort 1", *(f"effort {n}" for n in efforts)], lines)
 
 
 def _about(run: dict[str, Any]) -> list[str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 REFERENCE = "copy_reference"
 """The method all others are compared to."""
-EFFORT = "rethined_effort"
-"""What the engine with another effort than 1 is called, before the number."""
 DEFINITIONS = {
     "lpips": "LPIPS v0.1, AlexNet: mean over each layer's map, summed (the published number); lower is better",
     "lpips_squeeze": "the same over SqueezeNet 1.1",
@@ -92,12 +90,6 @@ WAITING = (
     ("NVIDIA GPU", "cuda", "fp32", ""),
 )
 """Device, runtime, precision of rows that are empty until somebody has timed that runtime; what the command adds."""
-
-
-def efforts_of(methods: Iterable[str]) -> list[int]:
-    """N of those that are the engine with effort N."""
-    ends = (name.removeprefix(EFFORT) for name in methods if name.startswith(EFFORT))
-    return [int(end) for end in ends if end.isdecimal()]
 
 
 def cell(summary: dict[str, Any], key: str, digits: int) -> str:
