@@ -34,7 +34,7 @@ def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     from rethined import search, upscale
 
     for module, names in (
-        (upscale, ("_fill", "_shrink", "_contribute")),
+        (upscale, ("_fill", "_shrink", "_contribute", "_mend")),
         (search, ("_describe", "_surround", "_halve", "_pool", "_depths", "_prepare", "_run")),
         (search, ("_regions", "_settle", "_meld")),
     ):

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("numba")
 
 LOOPS = {
-    "finish": "search._regions, search._settle, search._meld, upscale._contribute, upscale._fill",
+    "finish": "search._regions, search._settle, search._meld, upscale._contribute, upscale._fill, upscale._mend",
     "find": "search._prepare, search._run",
 }
 
