@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 
 import pytest
 
@@ -31,36 +30,32 @@ def test_work_is_spread_without_gap_or_overlap_and_errors_are_raised(threads: in
 
 
 @pytest.mark.skipif(workers._core() is None, reason="the system does not say where threads run")
-def test_work_beside_the_callers_is_done_on_another_core() -> None:
+def test_other_threads_are_kept_off_the_core_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     cores = os.sched_getaffinity(0)
     if len(cores) < 2:
         pytest.skip("there is one core")
     two = Workers(2)
 
-    def other() -> int | None:
-        """Where the other thread is, once it has begun beside one that does not rest."""
+    def allowed() -> set[int]:
+        """Where the other thread may be, once it has begun."""
         begun, seen = threading.Event(), []
 
         def look() -> None:
-            seen.append(workers._core())
+            seen.append(os.sched_getaffinity(0))
             begun.set()
 
         done = two.begin(look)
-        end = time.monotonic() + 10
-        while not begun.is_set() and time.monotonic() < end:
-            sum(range(1000))
+        assert begun.wait(10)
         done()
         return seen[0]
 
-    other()  # a new thread is placed when it is called again
-    try:
-        for _ in range(3):
-            for core in cores:
-                os.sched_setaffinity(0, {core})  # the caller moves, and may use this core alone
-                where = other()
-                assert where is not None
-                os.sched_setaffinity(0, cores)
-                if other() == core:
-                    pytest.fail("both were on one core")
-    finally:
-        os.sched_setaffinity(0, cores)
+    allowed()  # a new thread is placed when it is called again
+    for core in [*cores, *cores]:
+        monkeypatch.setattr(workers, "_core", lambda core=core: core)
+        assert allowed() == cores - {core}
+        try:
+            os.sched_setaffinity(0, {core})  # the caller may use no other: nobody is moved, now or for good
+            monkeypatch.setattr(workers, "_core", lambda core=core: core + 1000)
+            assert allowed() == cores - {core}
+        finally:
+            os.sched_setaffinity(0, cores)

@@ -69,10 +69,9 @@ class Workers:
         """
         core = _core()
         now = core, len(self._others)
-        if core is not None and now != self._kept_free:
+        if core is not None and now != self._kept_free and len(cores := os.sched_getaffinity(0)) > 1:
             self._kept_free = core, now[1]
-            cores = os.sched_getaffinity(0)
-            for thread in self._others[: now[1]] if len(cores) > 1 else []:
+            for thread in self._others[: now[1]]:
                 with suppress(OSError):  # where that is forbidden
                     os.sched_setaffinity(thread, cores - {core})
         return pool.submit(work)
