@@ -59,3 +59,4 @@ def test_other_threads_are_kept_off_the_core_of_the_caller(monkeypatch: pytest.M
             assert allowed() == cores - {core}
         finally:
             os.sched_setaffinity(0, cores)
+        assert allowed() == cores

@@ -24,6 +24,7 @@ class Workers:
         self._others: list[int] = []
         self._pool = ThreadPoolExecutor(threads - 1, initializer=self._started) if threads > 1 else None
         self._kept_free: tuple[int, int] | None = None
+        """The core that other threads are kept off, and how many of them."""
 
     def together(self, work: Callable[[], object]) -> None:
         """Call `work` on every thread, the caller's too, at once; those that have not begun when the caller's returns
@@ -62,16 +63,16 @@ class Workers:
         self._others.append(threading.get_native_id())
 
     def _submit(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> Future[T]:
-        """Call `work` on a thread of the `pool`, on another core than the caller's.
+        """Call `work` on a thread of the `pool`; where the system lets us, on another core than the caller's, but for
+        a thread that is called for the first time.
 
         Left to itself the system at times wakes a thread where the one that calls it goes on, and leaves both there
-        for a whole fill, which then takes as long as on one core: half of the fills after a pause did.
+        for a whole fill, which then takes as long as on one core: many fills after a pause did.
         """
-        core = _core()
-        now = core, len(self._others)
-        if core is not None and now != self._kept_free and len(cores := os.sched_getaffinity(0)) > 1:
-            self._kept_free = core, now[1]
-            for thread in self._others[: now[1]]:
+        core, count = _core(), len(self._others)
+        if core is not None and (core, count) != self._kept_free and len(cores := os.sched_getaffinity(0)) > 1:
+            self._kept_free = core, count
+            for thread in self._others:
                 with suppress(OSError):  # where that is forbidden
                     os.sched_setaffinity(thread, cores - {core})
         return pool.submit(work)
