@@ -142,7 +142,7 @@ def test_a_network_of_one_size_gets_that_size() -> None:
     assert (one.rows, one.columns) == (384, 512)
     assert one.height == one.rows * one.scale
     assert one.width == one.columns * one.scale
-    (tiny,) = find(blocks_of(mask[:100, :300]), 100, 300, 32, size=(384, 512))
+    (tiny,) = find(blocks_of(~mask[:100, :300]), 100, 300, 32, size=(384, 512))
     assert tiny[:7] == (0, 0, 100, 300, 1, 384, 512)
 
 

@@ -104,23 +104,28 @@ def find(
     photo = whole(height, width, stride, band)
     root = _Node(blocks, Box(0, blocks.shape[0], 0, blocks.shape[1]), 0 if size else LEVELS)
     for halves in _scales(band):
-        cost, found = _leaves(root, height, width, halves, stride)
-        if size and found[0].rows <= size[0] and found[0].columns <= size[1]:
-            return [_window(root, height, width, halves, stride, size)]
-        if not size and cost <= photo.rows * photo.columns:
-            return found
+        if size:
+            window = _window(root, height, width, halves, stride, size)
+            if window.rows <= size[0] and window.columns <= size[1]:
+                return [window]
+            continue
+        cost, leaves = _leaves(root, height, width, halves, stride)
+        if cost <= photo.rows * photo.columns:
+            return [_window(leaf, height, width, halves, stride) for leaf in leaves]
     raise AssertionError  # there is no last factor
 
 
 def block(mask: NDArray[np.bool_], blocks: NDArray[np.bool_], first: int, last: int) -> None:
     """Rows `first` to `last` of `blocks`, for a C-contiguous `mask` (H, W): True where any of BLOCK x BLOCK pixels
     is."""
-    bits = mask[first * BLOCK : last * BLOCK].view(np.uint8)
-    lines = np.zeros((last - first, blocks.shape[1] * BLOCK), np.uint8)
-    for n in range(BLOCK):  # as fast as memory is, which a reduction over an axis is not
-        part = bits[n::BLOCK]
-        lines[: len(part), : mask.shape[1]] |= part
-    blocks[first:last] = lines.view(np.uint64).reshape(last - first, -1, BLOCK // 8).any(2)
+    part, width = mask[first * BLOCK : last * BLOCK], mask.shape[1]
+    whole, lines = len(part) // BLOCK, np.zeros((last - first, blocks.shape[1] * BLOCK), np.bool_)
+    np.logical_or.reduce(part[: whole * BLOCK].reshape(whole, BLOCK, width), axis=1, out=lines[:whole, :width])
+    if whole < len(lines):
+        lines[whole, :width] = part[whole * BLOCK :].any(0)
+    # Along the line eight pixels are seen at once.
+    words = lines.view(np.uint64)
+    blocks[first:last] = words[:, ::2] | words[:, 1::2]
 
 
 class _Node:
@@ -130,13 +135,8 @@ class _Node:
     def __init__(self, blocks: NDArray[np.bool_], box: Box, levels: int) -> None:
         self._blocks, self._levels = blocks, levels
         part = blocks[box.top : box.bottom, box.left : box.right]
-        rows, columns = (np.logical_or.reduce(part, axis) for axis in (1, 0))
-        self.box = Box(
-            box.top + int(rows.argmax()),
-            box.bottom - int(rows[::-1].argmax()),
-            box.left + int(columns.argmax()),
-            box.right - int(columns[::-1].argmax()),
-        )
+        rows, columns = (np.logical_or.reduce(part, axis).nonzero()[0].tolist() for axis in (1, 0))
+        self.box = Box(box.top + rows[0], box.top + rows[-1] + 1, box.left + columns[0], box.left + columns[-1] + 1)
         """Without empty lines around it."""
 
     @cached_property
@@ -160,8 +160,8 @@ class _Node:
             return None
         first = max(count // 4, 1)
         middle = self._part[first - 1 : count - first + 1]
-        crossings = np.count_nonzero(middle[1:] & middle[:-1], axis=1)  # before lines `first` and after
-        cuts = np.flatnonzero(crossings == crossings.min()) + first
+        crossings = (middle[1:] & middle[:-1]).sum(1)  # before lines `first` and after
+        cuts = (crossings == crossings.min()).nonzero()[0] + first
         best = int(cuts[np.argmin(np.abs(2 * cuts - count))])
         return best, int(crossings[best - first]) * BLOCK
 
@@ -179,15 +179,27 @@ class _Node:
         return one, other
 
 
-def _leaves(node: _Node, height: int, width: int, halves: int, stride: int) -> tuple[int, list[Window]]:
-    """The cheapest windows, and what they cost, in pixels of grids."""
-    window = _window(node, height, width, halves, stride)
-    cost = window.rows * window.columns
-    if cost > EXTRA and node.cut and 2 * node.cut[1] <= CROSSING * halves:
+def _leaves(node: _Node, height: int, width: int, halves: int, stride: int) -> tuple[int, list[_Node]]:
+    """What the cheapest windows are around, and what they cost, in pixels of grids."""
+    top, bottom, left, right = node.box
+    margin, multiple = _margin(node, halves), stride * halves // 2
+    down = _multiples(top * BLOCK, bottom * BLOCK, height, margin, multiple)
+    cost = down * _multiples(left * BLOCK, right * BLOCK, width, margin, multiple) * stride**2
+    if cost > EXTRA + 2 * stride**2 and node.cut and 2 * node.cut[1] <= CROSSING * halves:
         (first, one), (second, other) = (_leaves(half, height, width, halves, stride) for half in node.halves)
         if first + second + EXTRA < cost:
             return first + second + EXTRA, one + other
-    return cost, [window]
+    return cost, [node]
+
+
+def _margin(node: _Node, halves: int) -> int:
+    """In pixels."""
+    return max(MARGIN * halves // 2, node.thickness)
+
+
+def _multiples(begin: int, end: int, length: int, margin: int, multiple: int) -> int:
+    """How many it takes to hold a hole with its margin, as far as the photo, of `length`, goes."""
+    return -((max(begin - margin, 0) - min(end + margin, length)) // multiple)
 
 
 def _window(node: _Node, height: int, width: int, halves: int, stride: int, size: tuple[int, int] = (0, 0)) -> Window:
@@ -196,7 +208,7 @@ def _window(node: _Node, height: int, width: int, halves: int, stride: int, size
         slice(node.box.top * BLOCK, min(node.box.bottom * BLOCK, height)),
         slice(node.box.left * BLOCK, min(node.box.right * BLOCK, width)),
     )
-    margin = max(MARGIN * halves // 2, node.thickness)
+    margin = _margin(node, halves)
     top, rows, down = _around(holes[0], height, margin, stride * halves // 2, size[0] // stride)
     left, columns, across = _around(holes[1], width, margin, stride * halves // 2, size[1] // stride)
     return Window(top, left, rows, columns, halves / 2, down * stride, across * stride, holes)
@@ -205,8 +217,8 @@ def _window(node: _Node, height: int, width: int, halves: int, stride: int, size
 def _around(hole: slice, length: int, margin: int, multiple: int, least: int) -> tuple[int, int, int]:
     """Where the window begins, its length, and how many multiples that takes, at `least` some: the `hole` with a
     margin, rounded up to a multiple where the photo, of `length`, has as much."""
+    count = max(_multiples(hole.start, hole.stop, length, margin, multiple), least)
     begin, end = max(hole.start - margin, 0), min(hole.stop + margin, length)
-    count = max(-(-(end - begin) // multiple), least)
     size = min(count * multiple, length)
     begin = min(max(begin - (size - (end - begin)) // 2, 0), length - size)
     return begin, size, count
