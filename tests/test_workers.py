@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
 from rethined import workers
-from rethined.workers import Workers
+from rethined.engine import Engine
+from rethined.workers import Workers, usable_cores
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -60,3 +63,38 @@ def test_other_threads_are_kept_off_the_core_of_the_caller(monkeypatch: pytest.M
         finally:
             os.sched_setaffinity(0, cores)
         assert allowed() == cores
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "limit"),
+    [
+        ("0::/\n", {"cpu.max": "250000 100000\n"}, 2.5),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, math.inf),
+        ("0::/\n", {}, math.inf),
+        ("0::/a/b\n", {"a/cpu.max": "100000 100000\n", "a/b/cpu.max": "300000 100000\n"}, 1),
+        ("0::/elsewhere/scope\n", {"cpu.max": "300000 100000\n"}, 3),
+        (
+            "9:name=x:/\n4:cpu,cpuacct:/a\n0::/\n",
+            {"cpu/a/cpu.cfs_quota_us": "50", "cpu/a/cpu.cfs_period_us": "100"},
+            0.5,
+        ),
+        ("4:cpu:/a\n", {"cpu/a/cpu.cfs_quota_us": "-1\n", "cpu/a/cpu.cfs_period_us": "100\n"}, math.inf),
+        ("nonsense", {"cpu.max": "100000 100000"}, math.inf),
+    ],
+)
+def test_a_container_is_heard(tmp_path: Path, groups: str, files: dict[str, str], limit: float) -> None:
+    root = tmp_path / "groups"
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    (tmp_path / "cgroup").write_text(groups)
+    assert workers._time_limit(tmp_path / "cgroup", root) == limit
+
+
+@pytest.mark.parametrize(("limit", "threads"), [(math.inf, 8), (3.9, 3), (0.2, 1)])
+def test_threads_by_default(monkeypatch: pytest.MonkeyPatch, limit: float, threads: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
+    monkeypatch.setattr(workers, "_time_limit", lambda: limit)
+    assert usable_cores() == (64 if limit == math.inf else threads)
+    assert Engine().describe()["threads"] == threads
+    assert Engine(threads=9).describe()["threads"] == 9

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from rethined import search, upscale, windows
 from rethined.compiled import LANES
-from rethined.engine import Engine, usable_cores
-from rethined.workers import Workers
+from rethined.engine import Engine
+from rethined.workers import Workers, usable_cores
 
 COLLECTING = (100_000, 50, 50)
 """How seldom cycles are looked for: what compiling makes, stays, and looking took a seventh of the time."""

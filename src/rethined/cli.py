@@ -39,7 +39,9 @@ app = typer.Typer(
 
 DASH = Path("-")
 Weights = Annotated[Path | None, typer.Option(help="Weights to use instead of those in the package.", metavar="FILE")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with.  [default: one per core]")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads to compute with.  [default: one per core, up to 8]")
+]
 
 
 def _version(wanted: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from functools import partial
@@ -18,6 +17,7 @@ from rethined.config import ModelConfig
 from rethined.errors import InputError, RethinedWarning
 from rethined.upscale import Heard, Upscaler, contributions, low_correction
 from rethined.windows import Window
+from rethined.workers import usable_cores
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -29,6 +29,8 @@ Floats = NDArray[np.float32]
 
 ALONE = 2**15
 """Grid pixels up to which one thread is faster than several."""
+MOST = 8
+"""Threads, unless told: a fill is cut into too few parts for more, and those without one only wait."""
 
 
 class Copies(NamedTuple):
@@ -46,7 +48,7 @@ class Engine:
 
     Args:
         weights: an ONNX core written by rethined's exporter; None is the one in the package.
-        threads: to compute with; None is one per core this process may use.
+        threads: to compute with; None is one per core that this process may use all of, up to 8.
         backend: another runtime for the core, instead of `weights`.
 
     Raises:
@@ -63,7 +65,7 @@ class Engine:
     ) -> None:
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}; give 1 or more")
-        threads = threads or usable_cores()
+        threads = threads or min(usable_cores(), MOST)
         path = Path(weights) if weights is not None else None
         self._backend = backend or OnnxBackend(path, threads)
         self._upscaler, self._alone = Upscaler(threads), Upscaler(1)
@@ -269,10 +271,3 @@ def _check(image: Image, mask: Mask) -> None:
         )
     if not mask.size:
         raise InputError("image is empty; give at least one pixel")
-
-
-def usable_cores() -> int:
-    """Cores this process may run on, which in a container can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

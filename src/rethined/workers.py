@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -91,3 +93,37 @@ def _find_core() -> Callable[[], int] | None:
 
 
 _core: Callable[[], int | None] = _find_core() or (lambda: None)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use all of: a container on a machine of many can be held to some of them, or to as
+    much time as some have, and where that is used up all its threads stand still."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(int(min(cores, _time_limit())), 1)
+
+
+def _time_limit(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Seconds of all cores together that Linux gives this process in a second, by its control group or one of those
+    around that; infinite where it sets no limit."""
+    limit = math.inf
+    with suppress(OSError, ValueError):  # another system, or one that does not say so
+        for line in groups.read_text().splitlines():
+            _, kinds, name = line.split(":", 2)  # no kinds: of the second version
+            if kinds and "cpu" not in kinds.split(","):
+                continue
+            top = root / "cpu" if kinds else root
+            group = top / name.lstrip("/")
+            # From inside a container its name may lead nowhere, and only the top be seen.
+            limit = min(limit, *(_quota(place) for place in (group, *group.parents) if place.is_relative_to(top)))
+    return limit
+
+
+def _quota(group: Path) -> float:
+    """What `group` itself says."""
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        quota, period = (group / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    with suppress(OSError, ValueError):
+        quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    return math.inf

@@ -36,7 +36,9 @@ Masks = Annotated[
 Sizes = Annotated[str, typer.Option(help="Pixels on the long side; comma between.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the masks.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many photographs.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with.  [default: one per core]")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads to compute with.  [default: one per core, up to 8]")
+]
 Fid = Annotated[
     bool,
     typer.Option(help="Also FID, where $RETHINED_BACKBONES holds the whole Inception, or else FID-768."),
