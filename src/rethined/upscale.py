@@ -273,12 +273,14 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
     `like` is of a type that holds the sum of a column of a box.
     """
     height = mask.shape[0]
-    sums = np.empty((width << halved) * 3, like.dtype)
-    # The upper half of rows minus the lower; the middle one is in neither.
-    slopes = np.empty((width << halved) * 3, like.dtype)
-    anywhere = np.empty(width << halved, np.uint8)
     half = scale // 2
     share = gain * np.float32(scale) / np.float32(max(2 * half, 1))
+    covered = (scale + halved) >> halved  # pixels a side, some of them by half
+    sums = np.empty(width * 3, like.dtype)
+    # The upper half of rows minus the lower; the middle one is in neither.
+    slopes = np.empty(width * 3, like.dtype)
+    anywhere = np.empty(width, np.uint8)
+    boxes = (width << halved) // scale
     for y in range(first, last):
         inside = width if scale == 1 and y < height else 0  # where there is nothing to sum
         holes[y, inside:], energy[:, y], small[:, y, inside:] = np.float32(1), np.float32(0), np.float32(0)
@@ -312,35 +314,32 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
                     sums[t] += line[t]
             for t in range(width):
                 anywhere[t] |= known[t]
-        if halved:  # columns, too: from the last, so that none is written before it is read
-            for x in range(width - 1, -1, -1):
-                anywhere[2 * x] = anywhere[2 * x + 1] = anywhere[x]
-                for c in range(3):
-                    sums[6 * x + c] = sums[6 * x + 3 + c] = sums[3 * x + c]
-                    slopes[6 * x + c] = slopes[6 * x + 3 + c] = slopes[3 * x + c]
-        boxes = (width << halved) // scale
         for block in range(energy.shape[2]):
             # Of a patch's row; in registers, where sums of R, G and B wait for nothing.
             across_red = across_green = across_blue = np.float32(0)
             down_red = down_green = down_blue = np.float32(0)
             for x in range(block * side, min(block * side + side, boxes)):
                 hole = np.uint8(0)
-                for t in range(x * scale, x * scale + scale):
+                for t in range(x * scale >> halved, (x * scale >> halved) + covered):
                     hole |= anywhere[t]
                 if hole:
                     continue
                 holes[y, x] = np.float32(0)
                 # In two halves; the middle column of an odd box is in neither.
-                n = np.uintp(3 * x * scale)
                 red = green = blue = np.int64(0)
                 tilt_red = tilt_green = tilt_blue = np.int64(0)
                 left_red = left_green = left_blue = last_red = last_green = last_blue = np.int64(0)
+                column, n = x * scale, np.uintp(3 * (x * scale >> halved))
                 for part in range(3):
                     for _ in range(half if part != 1 else scale - 2 * half):
                         red, green, blue = red + sums[n], green + sums[n + np.uintp(1)], blue + sums[n + np.uintp(2)]
                         tilt_red, tilt_green = tilt_red + slopes[n], tilt_green + slopes[n + np.uintp(1)]
                         tilt_blue += slopes[n + np.uintp(2)]
-                        n += np.uintp(3)
+                        if halved:
+                            column += 1
+                            n = np.uintp(3 * (column >> 1))
+                        else:
+                            n += np.uintp(3)
                     if part == 0:
                         left_red, left_green, left_blue = red, green, blue
                     elif part == 1:
