@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,3 +220,45 @@ def test_a_call_with_out_allocates_nothing_of_the_frames_size(engine: Engine) ->
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < image.nbytes / 5
+
+
+class _Kind(np.ndarray):
+    """A class of arrays, as those of files in memory, of masked values and of units are."""
+
+
+@pytest.mark.parametrize("kind", ["class", "masked", "file", "read-only"])
+def test_an_image_of_any_class_is_not_changed(kind: str, tmp_path: Path) -> None:
+    photo, mask = picture(90, 120), np.zeros((90, 120), np.bool_)
+    mask[30:50, 40:80] = True
+    pixels: Any = photo.copy()
+    if kind == "class":
+        pixels = pixels.view(_Kind)
+    elif kind == "masked":
+        pixels = np.ma.array(pixels)
+    elif kind == "file":
+        photo.tofile(tmp_path / "raw")
+        pixels = np.memmap(tmp_path / "raw", photo.dtype, "r+", shape=photo.shape)
+    else:
+        pixels.flags.writeable = False
+    engine = Engine(threads=1)
+    filled = engine(pixels, mask)
+    assert type(filled) is np.ndarray
+    assert filled.flags.writeable
+    assert not np.may_share_memory(filled, pixels)
+    np.testing.assert_array_equal(np.asarray(pixels), photo)
+    np.testing.assert_array_equal(filled, engine(photo, mask))
+    if kind == "file":
+        np.testing.assert_array_equal(np.fromfile(tmp_path / "raw", photo.dtype), photo.ravel())
+
+
+def test_threads_end_with_their_engine() -> None:
+    photo, mask = picture(400, 400), np.zeros((400, 400), np.bool_)
+    mask[100:300, 100:300] = True
+    before = threading.active_count()
+    for _ in range(3):
+        Engine(threads=4)(photo, mask)
+    gc.collect()
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() <= before

@@ -140,14 +140,15 @@ class Engine:
         _check(image, mask)
         if out is not None and (out.shape != image.shape or out.dtype != image.dtype or not out.flags.c_contiguous):
             raise InputError(f"out is {out.dtype} {out.shape}; give a C-contiguous {image.dtype} {image.shape}")
-        source = np.ascontiguousarray(image)
-        result = out if out is not None else source if source is not image else np.empty_like(source)
+        source = _plain(image)
+        mine = not np.may_share_memory(source, image)
+        result = out if out is not None else source if mine else np.empty_like(source)
         copied = self._upscaler.workers.begin(
             partial(np.copyto, result, source) if result is not source else lambda: None
         )
         lap("copy")
         config = self.config
-        mask = np.ascontiguousarray(mask)
+        mask = _plain(mask)
         parts = self._windows(mask)
         lap("plan")
         # What one window has filled is known to the next.
@@ -253,6 +254,11 @@ def inpaint(image: Any, mask: Any) -> Any:
 
 
 _shared: Engine | None = None
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """`array` as loops are compiled for: of no other class, C-contiguous and writeable; itself, a view or a copy."""
+    return np.require(np.asarray(array), requirements=("C", "W"))
 
 
 def _check(image: Image, mask: Mask) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +25,10 @@ class Workers:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._others: list[int] = []
-        self._pool = ThreadPoolExecutor(threads - 1, initializer=self._started) if threads > 1 else None
+        note = partial(
+            _note, self._others
+        )  # no method: threads hold it as long as they live, and they live with this
+        self._pool = ThreadPoolExecutor(threads - 1, initializer=note) if threads > 1 else None
         self._kept_free: tuple[int, int] | None = None
         """The core that other threads are kept off, and how many of them."""
 
@@ -61,9 +65,6 @@ class Workers:
 
         self.together(take)
 
-    def _started(self) -> None:
-        self._others.append(threading.get_native_id())
-
     def _submit(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> Future[T]:
         """Call `work` on a thread of the `pool`; where the system lets us, on another core than the caller's, but for
         a thread that is called for the first time.
@@ -78,6 +79,10 @@ class Workers:
                 with suppress(OSError):  # where that is forbidden
                     os.sched_setaffinity(thread, cores - {core})
         return pool.submit(work)
+
+
+def _note(threads: list[int]) -> None:
+    threads.append(threading.get_native_id())
 
 
 def _find_core() -> Callable[[], int] | None:
