@@ -31,9 +31,10 @@ def rethined(tmp_path: Path) -> Run:
 @pytest.fixture
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where numba is not installed: `rethined.plain` does the work of all loops."""
-    from rethined import search, upscale
+    from rethined import rim, search, upscale
 
     for module, names in (
+        (rim, ("_mark", "_compare")),
         (upscale, ("_fill", "_shrink", "_contribute", "_mend")),
         (search, ("_describe", "_surround", "_halve", "_pool", "_depths", "_prepare", "_run")),
         (search, ("_regions", "_settle", "_meld")),

@@ -26,7 +26,7 @@ RANKS = [
     {"errors"},
     {"compiled", "config", "containers", "plain", "windows", "workers"},
     {"lzw"},
-    {"image", "masks", "search", "upscale", "weights"},
+    {"image", "masks", "rim", "search", "upscale", "weights"},
     {"backends"},
     {"engine"},
     {"ahead", "batch"},

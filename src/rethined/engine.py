@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from rethined import search, windows
+from rethined import rim, search, windows
 from rethined.backends import Backend, CoreOutput, OnnxBackend
 from rethined.config import ModelConfig
 from rethined.errors import InputError, RethinedWarning
@@ -157,6 +157,7 @@ class Engine:
         for n, window in enumerate(parts):
             upscaler = self._threads_for(window.rows * window.columns)
             small, holes, detail = upscaler.shrink(result if n else source, open_, window, config.patch_size)
+            rims = rim.hide(small[0], holes[0, 0], detail[0])
             lap("shrink")
             core = self._backend.run(small, holes, detail if config.detail else None)
             lap("core")
@@ -178,7 +179,7 @@ class Engine:
                 scale=int(window.scale * config.band),
                 overlap=config.overlap,
             )
-            upscaler.mend(result, open_, window)
+            upscaler.mend(result, open_, window, rims)
             if len(parts) > 1:
                 open_[window.holes] = False
             lap("upscale")

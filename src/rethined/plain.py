@@ -51,6 +51,33 @@ def shrink(
     return small[None], holes[None, None], np.sqrt(blocks / np.float32(patch_size**2))[None]
 
 
+def mark(holes: Floats, near: NDArray[np.uint8], hole: int) -> None:
+    """What `rim._mark` does."""
+    grown = (holes > 0).astype(np.uint8)
+    near += grown
+    for _ in range(hole - 1):
+        grown = np.asarray(cv2.dilate(grown, np.ones((3, 3), np.uint8)))
+        near += grown
+
+
+def compare(image: Floats, near: NDArray[np.uint8], sums: Ints, counts: Ints, arc: int, far: int) -> None:
+    """What `rim._compare` does."""
+    grey = ((image[0] + image[1] + image[2]) * np.float32(255) + np.float32(0.5)).astype(np.int32)
+    marks = near.astype(np.int32)
+    y, x = np.nonzero((near >= far) & (near < len(sums)) & (np.indices(near.shape).sum(0) % 2 == 0))
+    own, count, total = marks[y, x], np.zeros(len(y), np.int32), np.zeros(len(y), np.int32)
+    marks, padded = np.pad(marks, 1), np.pad(grey, 1)
+    for v, u in ((0, 1), (1, 0), (1, 2), (2, 1)):
+        next_ = marks[y + v, x + u] == own - 1
+        count += next_
+        total += next_ * padded[y + v, x + u]
+    some = count > 0
+    differences = np.abs(grey[y, x] - (2 * total + count) // np.maximum(2 * count, 1))
+    place = own[some], y[some] // arc + 1, x[some] // arc + 1
+    np.add.at(sums, place, differences[some])
+    np.add.at(counts, place, 1)
+
+
 def contribute(
     place: Ints,
     weight: Floats,
@@ -116,8 +143,16 @@ def fill(
         target[there][hole] = (values[hole].clip(0, peak) + np.float32(0.5)).astype(target.dtype)
 
 
-def mend(target: NDArray[Any], mask: NDArray[np.bool_], weights: NDArray[np.int64], mixed: tuple[int, int]) -> None:
-    """Mix the hole pixels of `target` (H, W, 3) beside known ones with these, in place; see `Upscaler.mend`."""
+def mend(
+    target: NDArray[Any],
+    mask: NDArray[np.bool_],
+    spared: NDArray[np.uint8],
+    halves: int,
+    weights: NDArray[np.int64],
+    mixed: tuple[int, int],
+) -> None:
+    """Mix the hole pixels of `target` (H, W, 3) beside known ones with these, in place, but for those in `spared`, of
+    a grid of `halves` half pixels, or empty; see `Upscaler.mend`."""
     reach = len(weights) // 2
     known = np.pad(~mask, reach)
     line = np.arange(-reach, reach + 1)
@@ -126,6 +161,9 @@ def mend(target: NDArray[Any], mask: NDArray[np.bool_], weights: NDArray[np.int6
         for dx in line:
             near |= known[reach + dy :, reach + dx :][: mask.shape[0], : mask.shape[1]]
     ys, xs = np.nonzero(mask & near)
+    if len(spared):
+        stay = spared[2 * ys // halves, 2 * xs // halves] > 0
+        ys, xs = ys[~stay], xs[~stay]
     total, count = np.zeros((len(ys), 3), np.int64), np.zeros((len(ys), 1), np.int64)
     beside = np.zeros((len(ys), 1), np.bool_)
     height, width = mask.shape

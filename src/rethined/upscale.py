@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -358,9 +359,9 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
 
 
 @compiled()
-def _mend(target, mask, edge, width, first, last, weights, direct, further):  # type: ignore[no-untyped-def]
+def _mend(target, mask, edge, width, spared, halves, first, last, weights, direct, further):  # type: ignore[no-untyped-def]
     """Rows `first` to `last` of what `Upscaler.mend` says, of `width` columns from `edge` on of `target` (H, W * 3)
-    and `mask` (H, W), uint8; `weights` (5, 5)."""
+    and `mask` (H, W), uint8; `weights` (5, 5). `spared`, of a grid of as many half pixels, or empty."""
     height = mask.shape[0]
     near = np.zeros(width + 4, np.uint8)  # of each column a bit for each of five rows: whether the pixel is known
     todo = np.zeros((width + 7) // 8 * 8, np.uint8)
@@ -389,7 +390,7 @@ def _mend(target, mask, edge, width, first, last, weights, direct, further):  # 
             if not words[word]:
                 continue
             for x in range(8 * word, 8 * word + 8):
-                if not todo[x]:
+                if not todo[x] or (len(spared) and spared[2 * y // halves, 2 * x // halves]):
                     continue
                 count = red = green = blue = np.uint32(0)
                 for u in range(5):
@@ -529,13 +530,23 @@ class Upscaler:
             len(rows),
         )
 
-    def mend(self, target: NDArray[Any], mask: NDArray[np.bool_], window: Window) -> None:
+    def mend(
+        self,
+        target: NDArray[Any],
+        mask: NDArray[np.bool_],
+        window: Window,
+        rim: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Mix the filled holes in the `window` of `target` (H, W, 3), C-contiguous, with known pixels at most two
         away, in place: what was copied and joined by cells need not meet the border to the pixel, and an edge would
-        be seen there. In integers, of known pixels and a pixel's own alone.
+        be seen there. In integers, of known pixels and a pixel's own alone. What is in or beside the `rim` of the
+        window's grid, or its own neighbours there, stays.
         """
+        spared = np.zeros((0, 0), np.uint8)
+        if rim is not None:
+            spared = np.asarray(cv2.dilate(rim.view(np.uint8), np.ones((3, 3), np.uint8)))
         if _mend is None:
-            plain.mend(window.of(target), window.of(mask), BESIDE, MIXED)
+            plain.mend(window.of(target), window.of(mask), spared, int(2 * window.scale), BESIDE, MIXED)
             return
-        arguments = (*_flat(target, mask, window), window.left, window.width)
+        arguments = (*_flat(target, mask, window), window.left, window.width, spared, int(2 * window.scale))
         self.workers.spread(lambda a, b: _mend(*arguments, a, b, BESIDE, *MIXED), window.height)
