@@ -16,7 +16,7 @@ from rethined import windows
 from rethined.engine import Engine
 from rethined.masks import free_form
 from rethined.upscale import Upscaler
-from rethined.windows import BLOCK, GRID, GRID_GROWTH, MARGIN, Window, find, whole
+from rethined.windows import BLOCK, GRID, GRID_GROWTH, MARGIN, THIN_SHARE, Window, find, whole
 
 Bools = NDArray[np.bool_]
 PHOTOS = Path(__file__).parent.parent / "examples" / "photos"
@@ -125,6 +125,54 @@ def test_what_lies_far_apart_has_windows_of_its_own() -> None:
     for y, x in ((100, 100), (2900, 200), (1500, 3900)):
         mask[y - 20 : y + 20, x - 20 : x + 20] = True
     assert [part.scale for part in found(mask)] == [1, 1, 1]
+
+
+def dusty(height: int, width: int, count: int) -> Bools:
+    """Specks of 6 to 28 pixels, a 9 pixel wire, and nothing else."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width]
+    mask = np.abs(y - height // 2 - 0.1 * (x - width // 2)) < 4.5
+    for _ in range(count):
+        cy, cx, radius = rng.integers(0, height), rng.integers(0, width), rng.integers(3, 15)
+        part = slice(max(cy - radius, 0), cy + radius), slice(max(cx - radius, 0), cx + radius)
+        mask[part] |= np.hypot(y[part] - cy, x[part] - cx) < radius
+    return mask
+
+
+def test_specks_and_wires_are_seen_finely_whatever_else_is_masked() -> None:
+    dust = dusty(2400, 3600, 40)
+    assert {part.scale for part in found(dust)} == {1}
+    both = dust.copy()
+    both[1500:2400, 1000:2600] = True
+    parts, all_ = found(both), whole(2400, 3600, 32)
+    thin, thick = ([part for part in parts if (part.scale == 5) == coarse] for coarse in (False, True))
+    assert parts == thin + thick  # what is thin is known when the rest is filled
+    assert {part.scale for part in thin} == {1}
+    assert len(thick) == 1
+    pixels = all_.rows * all_.columns
+    assert sum(part.rows * part.columns for part in thin) <= THIN_SHARE * pixels
+    assert thick[0].rows * thick[0].columns <= pixels
+    times = np.zeros(both.shape, int)
+    for part in thin:
+        times[part.holes] += 1
+    assert times.max() == 1
+    for part in thick:
+        times[part.holes] += 1
+    assert (times[both] > 0).all()
+
+
+def test_thin_parts_of_what_is_thick_are_not_taken_apart() -> None:
+    y, x = np.mgrid[:2400, :3600]
+    mask = (np.hypot(y - 1200, x - 1800) < 700) | (np.abs(y - 1200) < 8)
+    assert len({part.scale for part in found(mask)}) == 1
+
+
+def test_holes_at_the_border_have_something_to_copy() -> None:
+    for at in (0, 1000, 2984):
+        mask = np.zeros((3000, 4000), np.bool_)
+        mask[at : at + 16, :16] = True
+        (one,) = found(mask)
+        assert min(one.rows, one.columns) >= 64
 
 
 def test_a_wire_is_cut_and_a_broad_hole_is_not() -> None:

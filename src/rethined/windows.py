@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,6 +35,14 @@ LEVELS = 5
 """Cuts in a row: at most 32 windows."""
 EXTRA = 2**12
 """Grid pixels that another window is counted as beside its own. It takes the time of more, and is worth it."""
+LEAST = 2
+"""Strides that a grid has a side, at least, where the photo has them: in less there may be nothing to copy."""
+THIN = 4
+"""A hole is thin where it fills no square of so many blocks a side."""
+FINE = 4
+"""Factor from which on thin holes are seen on finer grids than others: on this one they are a few cells wide."""
+THIN_LEVELS, THIN_SHARE = 8, 3
+"""As LEVELS; and how many times the grid of the whole photo those of thin holes may hold."""
 
 
 class Box(NamedTuple):
@@ -102,15 +111,44 @@ def find(
     are to be filled; each hole pixel is in the `holes` of one.
     """
     photo = whole(height, width, stride, band)
-    root = _Node(blocks, Box(0, blocks.shape[0], 0, blocks.shape[1]), 0 if size else LEVELS)
-    for halves in _scales(band):
-        if size:
+    budget = photo.rows * photo.columns
+    root = _Node(blocks, Box(0, blocks.shape[0], 0, blocks.shape[1]))
+    if size:
+        for halves in _scales(band):
             window = _window(root, height, width, halves, stride, size)
             if window.rows <= size[0] and window.columns <= size[1]:
                 return [window]
-            continue
-        cost, leaves = _leaves(root, height, width, halves, stride)
-        if cost <= photo.rows * photo.columns:
+    windows = _finest(root, height, width, stride, band, LEVELS, budget)
+    coarse = windows[0].scale
+    thick = _thick(blocks, THIN) if coarse >= FINE else blocks
+    if (thick == blocks).all():
+        return windows
+    thin = _Node(blocks & ~thick, root.box)
+    found = _finest(thin, height, width, stride, band, THIN_LEVELS, THIN_SHARE * budget)
+    if found[0].scale >= coarse:
+        return windows
+    if thick.any():  # after the thin ones, which then are known
+        found += _finest(_Node(thick, root.box), height, width, stride, band, LEVELS, budget)
+    return found
+
+
+def _thick(blocks: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """Which of the `blocks` hang together, by sides or corners, with a square of `side` of them."""
+    square = np.ones((side, side), np.uint8)
+    core = cv2.erode(blocks.view(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    count, label = cv2.connectedComponents(blocks.view(np.uint8))
+    holds = np.zeros(count, np.bool_)
+    holds[label[core > 0]] = True
+    result: NDArray[np.bool_] = holds[label]
+    return result
+
+
+def _finest(root: _Node, height: int, width: int, stride: int, band: int, levels: int, budget: int) -> list[Window]:
+    """Windows around what is in `root`, with the smallest factor at which their grids together hold no more than
+    `budget` pixels."""
+    for halves in _scales(band):
+        cost, leaves = _leaves(root, height, width, halves, stride, levels)
+        if cost <= budget:
             return [_window(leaf, height, width, halves, stride) for leaf in leaves]
     raise AssertionError  # there is no last factor
 
@@ -129,11 +167,10 @@ def block(mask: NDArray[np.bool_], blocks: NDArray[np.bool_], first: int, last: 
 
 
 class _Node:
-    """What of `box`, in blocks, is hole, and what it can be cut into: at most `levels` cuts in a row, each looked for
-    only where it is asked for."""
+    """What of `box`, in blocks, is hole, and what it can be cut into, which is looked for only where it is asked."""
 
-    def __init__(self, blocks: NDArray[np.bool_], box: Box, levels: int) -> None:
-        self._blocks, self._levels = blocks, levels
+    def __init__(self, blocks: NDArray[np.bool_], box: Box) -> None:
+        self._blocks = blocks
         part = blocks[box.top : box.bottom, box.left : box.right]
         rows, columns = (np.logical_or.reduce(part, axis).nonzero()[0].tolist() for axis in (1, 0))
         self.box = Box(box.top + rows[0], box.top + rows[-1] + 1, box.left + columns[0], box.left + columns[-1] + 1)
@@ -156,7 +193,7 @@ class _Node:
         """The line before which least of the hole is cut through, of its middle half, and pixels of hole there; of
         several the most central. None where it cannot be cut: halves would be no longer than their margins."""
         count = len(self._part)
-        if not self._levels or count * BLOCK <= 2 * MARGIN:
+        if count * BLOCK <= 2 * MARGIN:
             return None
         first = max(count // 4, 1)
         middle = self._part[first - 1 : count - first + 1]
@@ -175,18 +212,21 @@ class _Node:
             boxes = Box(top, top + at, left, right), Box(top + at, bottom, left, right)
         else:
             boxes = Box(top, bottom, left, left + at), Box(top, bottom, left + at, right)
-        one, other = (_Node(self._blocks, box, self._levels - 1) for box in boxes)
+        one, other = (_Node(self._blocks, box) for box in boxes)
         return one, other
 
 
-def _leaves(node: _Node, height: int, width: int, halves: int, stride: int) -> tuple[int, list[_Node]]:
-    """What the cheapest windows are around, and what they cost, in pixels of grids."""
+def _leaves(node: _Node, height: int, width: int, halves: int, stride: int, levels: int) -> tuple[int, list[_Node]]:
+    """What the cheapest windows are around, after `levels` cuts in a row at most, and what they cost, in pixels of
+    grids."""
     top, bottom, left, right = node.box
     margin, multiple = _margin(node, halves), stride * halves // 2
     down = _multiples(top * BLOCK, bottom * BLOCK, height, margin, multiple)
     cost = down * _multiples(left * BLOCK, right * BLOCK, width, margin, multiple) * stride**2
-    if cost > EXTRA + 2 * stride**2 and node.cut and 2 * node.cut[1] <= CROSSING * halves:
-        (first, one), (second, other) = (_leaves(half, height, width, halves, stride) for half in node.halves)
+    if levels and cost > EXTRA + 2 * stride**2 and node.cut and 2 * node.cut[1] <= CROSSING * halves:
+        (first, one), (second, other) = (
+            _leaves(half, height, width, halves, stride, levels - 1) for half in node.halves
+        )
         if first + second + EXTRA < cost:
             return first + second + EXTRA, one + other
     return cost, [node]
@@ -199,7 +239,8 @@ def _margin(node: _Node, halves: int) -> int:
 
 def _multiples(begin: int, end: int, length: int, margin: int, multiple: int) -> int:
     """How many it takes to hold a hole with its margin, as far as the photo, of `length`, goes."""
-    return -((max(begin - margin, 0) - min(end + margin, length)) // multiple)
+    count = -((max(begin - margin, 0) - min(end + margin, length)) // multiple)
+    return max(count, min(LEAST, -(-length // multiple)))
 
 
 def _window(node: _Node, height: int, width: int, halves: int, stride: int, size: tuple[int, int] = (0, 0)) -> Window:
