@@ -283,6 +283,26 @@ def test_stopped_in_the_middle_of_writing(number: int, code: int, files: Path, r
         assert lines(done.stderr) == [f"error: {'interrupted' if code == 130 else 'terminated'}"]
 
 
+@pytest.mark.parametrize("seconds", [0, 100])  # until it is to be written
+def test_a_signal_in_a_destructor_is_not_lost(seconds: int, files: Path, rethined: Run) -> None:
+    prelude = f"""if True:
+        import os, signal, time
+        from rethined import batch
+        class Reference:
+            def __del__(self):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0)
+        def encode(*arguments, encode=batch.encode):
+            Reference()
+            time.sleep({seconds})
+            return encode(*arguments)
+        batch.encode = encode
+    """
+    done = rethined("inpaint", "p.png", "m.png", "-o", "out.png", prelude=prelude, timeout=50)
+    assert (done.returncode, lines(done.stderr)) == (143, ["error: terminated"])
+    assert not (files / "out.png").exists()
+
+
 def test_a_bug_is_one_line_unless_debugging(files: Path, rethined: Run) -> None:
     prelude = "import rethined.batch; rethined.batch.encode = lambda *_: 1 // 0"
     done = rethined("inpaint", "p.png", "m.png", "-o", "out.png", prelude=prelude)

@@ -13,6 +13,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,6 +162,7 @@ def _inpaint_file(
         photo, hole = reading.result()
     check_format(photo, format or photo.format)
     filled = batch.encode(photo, hole, batch.fill(photo, hole, engine), options, format)
+    _heed_signal()
     if output == DASH:
         _write_standard_output(filled.photo)
     else:
@@ -321,8 +323,28 @@ class _Signalled(BaseException):
     """SIGINT or SIGTERM: unwinds through everything that cleans up after itself."""
 
 
+_signal: int | None = None
+"""What the process was sent."""
+
+
 def _on_signal(number: int, _frame: object) -> NoReturn:
+    global _signal
+    _signal = number
     raise _Signalled(number)
+
+
+def _heed_signal() -> None:
+    """Raise it again where it may have been raised in vain."""
+    if _signal is not None:
+        raise _Signalled(_signal)
+
+
+def _on_unraisable(ignored: Any) -> None:
+    """In a destructor, such as ONNX Runtime's, Python ignores what is raised: then the signal is sent once more."""
+    if ignored.exc_type is _Signalled:
+        threading.Timer(0.05, os.kill, (os.getpid(), _signal)).start()
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -337,6 +359,7 @@ def main() -> NoReturn:
     """The console script."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _on_signal)
+    sys.unraisablehook = _on_unraisable
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", RethinedWarning)
     warnings.showwarning = _show_warning
@@ -349,6 +372,7 @@ def _run(arguments: list[str]) -> int:
     """Run the command line; whatever goes wrong becomes one line on stderr and an exit code."""
     try:
         code = app(arguments, prog_name="rethined", standalone_mode=False)
+        _heed_signal()
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except _Signalled as stop:
