@@ -134,7 +134,6 @@ def _inpaint_file(
     threads: int | None,
 ) -> None:
     import time
-    from concurrent.futures import ThreadPoolExecutor
 
     from rethined import batch
     from rethined.image import check_format, check_output, format_of
@@ -155,8 +154,8 @@ def _inpaint_file(
         check_output(output, overwrite=overwrite)
         if options.side_by_side:
             check_output(batch.side_by_side_path(output), overwrite=overwrite)
-    with ThreadPoolExecutor(1) as pool:  # files are read while the engine loads
-        reading = pool.submit(batch.read, _source(image), _source(mask), options)
+    with batch.reading_thread() as reader:  # while the engine loads
+        reading = reader.submit(batch.read, _source(image), _source(mask), options)
         engine = _engine(weights, threads)
         _warm_up(engine)
         photo, hole = reading.result()
@@ -364,6 +363,8 @@ def main() -> NoReturn:
     warnings.simplefilter("always", RethinedWarning)
     warnings.showwarning = _show_warning
     code = _run(sys.argv[1:] or ["--help"])
+    if _signal is not None:
+        os._exit(code)  # the interpreter would wait for threads, and one of them perhaps for a pipe
     gc.freeze()  # else the interpreter looks through all that was loaded before it ends
     sys.exit(code)
 
