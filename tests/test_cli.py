@@ -272,6 +272,25 @@ def test_a_disk_that_is_full(files: Path, rethined: Run) -> None:
     assert (files / "out.png").exists()  # only the report could not be written
 
 
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_a_stream_that_is_closed(closed: int, files: Path, rethined: Run) -> None:
+    (files / "in").mkdir()
+    (files / "p.png").rename(files / "in" / "p.png")
+
+    def close() -> None:
+        os.close(closed)
+
+    for arguments in (["in/p.png", "m.png", "-o", "out.png"], ["in", "m.png", "-o", "out"]):
+        done = rethined("inpaint", *arguments, preexec_fn=close, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert bool(done.stdout) == (closed != 1)
+    assert (files / "out.png").read_bytes() == (files / "out" / "p.png").read_bytes()
+    done = rethined("inpaint", "-", "m.png", "-o", "-", preexec_fn=close, input=(files / "p.jpg").read_bytes())
+    assert done.returncode == (2 if closed < 2 else 0)
+    if closed < 2:
+        assert ("standard output is closed" if closed else "the image is empty") in done.stderr.decode()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_stopped_in_the_middle_of_writing(number: int, code: int, files: Path, rethined: Run) -> None:
     prelude = f"import os; os.fsync = lambda _: os.kill(os.getpid(), {int(number)})"

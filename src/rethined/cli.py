@@ -145,6 +145,8 @@ def _inpaint_file(
     if output == DASH:
         if options.side_by_side:
             raise InputError("--side-by-side needs an output file to be written beside, not standard output")
+        if sys.__stdout__ is None:
+            raise InputError("standard output is closed; redirect it to a file or name one with -o")
         if sys.stdout.isatty():
             raise InputError("standard output is a terminal; redirect it to a file or name one with -o")
     else:
@@ -346,6 +348,13 @@ def _on_unraisable(ignored: Any) -> None:
         sys.__unraisablehook__(ignored)
 
 
+def _open_closed_streams() -> None:
+    """Python has None for a stream that was closed before it began, and the next file opened would take its place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     from rethined.batch import current
 
@@ -356,6 +365,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def main() -> NoReturn:
     """The console script."""
+    _open_closed_streams()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _on_signal)
     sys.unraisablehook = _on_unraisable
