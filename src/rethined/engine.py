@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from functools import partial
@@ -52,7 +53,7 @@ class Engine:
         backend: another runtime for the core, instead of `weights`.
 
     Raises:
-        InputError: no such file, or a number of threads below 1.
+        InputError: no such file, or threads that are no whole number of 1 or more.
         WeightsError: weights that are corrupt or not ours.
     """
 
@@ -63,9 +64,11 @@ class Engine:
         threads: int | None = None,
         backend: Backend | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise InputError(f"threads is {threads}; give 1 or more")
-        threads = threads or min(usable_cores(), MOST)
+        if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
+            raise InputError(f"threads is {threads!r}; give a whole number, 1 or more")
+        if not isinstance(weights, str | os.PathLike | None):
+            raise InputError(f"weights is of type {type(weights).__name__}; give the path of a file")
+        threads = int(threads or min(usable_cores(), MOST))
         path = Path(weights) if weights is not None else None
         self._backend = backend or OnnxBackend(path, threads)
         self._upscaler, self._alone = Upscaler(threads), Upscaler(1)
@@ -96,7 +99,7 @@ class Engine:
             A new image, or `out`, of the type, size and mode of `image`; pixels outside the hole are bit-identical.
 
         Raises:
-            InputError: arrays of another type or shape, or a mask of another size.
+            InputError: neither an array nor a PIL image, arrays of another type or shape, or a mask of another size.
 
         Warns:
             RethinedWarning: around a hole no patch of the photo is known, so that there is nothing to copy from.
@@ -105,10 +108,14 @@ class Engine:
 
         hole = mask if isinstance(mask, np.ndarray) else files.mask_from_pillow(mask)
         if isinstance(image, np.ndarray):
+            if not isinstance(out, np.ndarray | None):
+                raise InputError(f"out is of type {type(out).__name__}; give a NumPy array")
+            if out is not None and not out.flags.writeable:
+                raise InputError("out is read-only; give an array that can be written to")
             return self._fill(image, hole, {}, out)
+        photo = files.photo_from_pillow(image)
         if out is not None:
             raise InputError("out is for arrays; a PIL image is returned anew")
-        photo = files.photo_from_pillow(image)
         _check(photo.pixels, hole)
         return files.pillow_result(photo, self._fill(photo.pixels, hole, {}), hole)
 
@@ -262,6 +269,11 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _check(image: Image, mask: Mask) -> None:
+    if not image.dtype.isnative:
+        raise InputError(
+            f"image is {image.dtype}, of the byte order of other machines; "
+            "give image.astype(image.dtype.newbyteorder('='))"
+        )
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
         raise InputError(
             f"image is {image.dtype} of shape {image.shape}; give uint8 or uint16 of shape (height, width, 3), RGB"

@@ -519,12 +519,18 @@ _READERS: dict[str, Callable[[str, bytes, Check], Photo]] = {
 # ---------------------------------------------------------------- Pillow images
 
 
-def photo_from_pillow(picture: PillowImage.Image) -> Photo:
-    """A Pillow image of any mode as a photo. Its pixels are taken as they are: no EXIF rotation.
+def photo_from_pillow(picture: PillowImage.Image, name: str = "image") -> Photo:
+    """A Pillow image as a photo that messages call `name`. Its pixels are taken as they are: no EXIF rotation.
 
     Raises:
-        InputError: a mode other than 1, L, LA, P, RGB, RGBA, CMYK and 16-bit grey.
+        InputError: no Pillow image, an empty one, or a mode other than 1, L, LA, P, RGB, RGBA, CMYK and 16-bit grey.
     """
+    from PIL import Image as PillowImage
+
+    if not isinstance(picture, PillowImage.Image):
+        raise InputError(f"{name} is of type {type(picture).__name__}; give a NumPy array or a PIL image")
+    if not all(picture.size):
+        raise InputError(f"{name} is empty; give at least one pixel")
     colours: dict[str, Colour] = {"1": "grey", "L": "grey", "LA": "grey", "P": "palette", "CMYK": "cmyk"}
     colours |= {"RGB": "rgb", "RGBA": "rgb", "I;16": "grey", "I;16L": "grey", "I;16B": "grey"}
     mode = picture.mode
@@ -569,7 +575,7 @@ def pillow_result(photo: Photo, result: Image, mask: Mask) -> PillowImage.Image:
 
 def mask_from_pillow(picture: PillowImage.Image) -> Mask:
     """A Pillow image of any mode as a mask, by the rules of `read_mask`."""
-    return _painted(photo_from_pillow(picture))
+    return _painted(photo_from_pillow(picture, "mask"))
 
 
 # ---------------------------------------------------------------- masks
