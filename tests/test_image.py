@@ -714,8 +714,10 @@ def test_pillow_images_as_masks_and_those_that_are_neither() -> None:
     for mode in ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK"):
         assert np.array_equal(image.mask_from_pillow(Image.fromarray(hole).convert(mode)), hole), mode
     for mode in ("F", "I", "YCbCr"):
-        with pytest.raises(InputError, match=f"mode {mode}; convert"):
+        with pytest.raises(InputError, match=f"image has mode {mode}; convert it to RGB"):
             image.photo_from_pillow(RGB.convert(mode))
+        with pytest.raises(InputError, match=f"mask has mode {mode}; convert it to L"):
+            image.mask_from_pillow(RGB.convert(mode))
 
 
 # ---------------------------------------------------------------- bad input

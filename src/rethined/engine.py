@@ -90,8 +90,9 @@ class Engine:
         """Fill `image` where `mask` is True.
 
         Args:
-            image: (H, W, 3) RGB, uint8 or uint16, or a PIL image of any mode; any size; it is not changed.
-            mask: (H, W) bool, True = hole, or a PIL image (white >= 128 = hole).
+            image: (H, W, 3) RGB, uint8 or uint16, or a PIL image of mode 1, L, LA, P, RGB, RGBA, CMYK or I;16; any
+                size; it is not changed.
+            mask: (H, W) bool, True = hole, or a PIL image of such a mode (white >= 128 = hole).
             out: an array to write the result of an array to, of its shape and type, C-contiguous; it may be `image`
                 itself. For frames of a video: then nothing of their size is allocated.
 
@@ -99,7 +100,7 @@ class Engine:
             A new image, or `out`, of the type, size and mode of `image`; pixels outside the hole are bit-identical.
 
         Raises:
-            InputError: neither an array nor a PIL image, arrays of another type or shape, or a mask of another size.
+            InputError: neither an array nor a PIL image, another type, shape or mode, or a mask of another size.
 
         Warns:
             RethinedWarning: around a hole no patch of the photo is known, so that there is nothing to copy from.

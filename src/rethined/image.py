@@ -519,8 +519,8 @@ _READERS: dict[str, Callable[[str, bytes, Check], Photo]] = {
 # ---------------------------------------------------------------- Pillow images
 
 
-def photo_from_pillow(picture: PillowImage.Image, name: str = "image") -> Photo:
-    """A Pillow image as a photo that messages call `name`. Its pixels are taken as they are: no EXIF rotation.
+def photo_from_pillow(picture: PillowImage.Image, name: Literal["image", "mask"] = "image") -> Photo:
+    """A Pillow image, or a mask that is one, as a photo. Its pixels are taken as they are: no EXIF rotation.
 
     Raises:
         InputError: no Pillow image, an empty one, or a mode other than 1, L, LA, P, RGB, RGBA, CMYK and 16-bit grey.
@@ -536,7 +536,7 @@ def photo_from_pillow(picture: PillowImage.Image, name: str = "image") -> Photo:
     mode = picture.mode
     stored = np.array(picture)
     if mode not in colours:
-        raise InputError(f"the image has mode {mode}; convert it to RGB")
+        raise InputError(f"{name} has mode {mode}; convert it to {'L' if name == 'mask' else 'RGB'}")
     deep = mode.startswith("I")
     palette = transparent = None
     if mode == "P":
@@ -548,7 +548,7 @@ def photo_from_pillow(picture: PillowImage.Image, name: str = "image") -> Photo:
     elif "transparency" in picture.info and mode in ("L", "RGB", "I;16"):
         transparent = np.atleast_1d(picture.info["transparency"])
     return Photo(
-        "the image",
+        f"the {name}",
         mode,
         b"",
         stored.astype(np.uint16 if deep else np.uint8),
@@ -574,7 +574,11 @@ def pillow_result(photo: Photo, result: Image, mask: Mask) -> PillowImage.Image:
 
 
 def mask_from_pillow(picture: PillowImage.Image) -> Mask:
-    """A Pillow image of any mode as a mask, by the rules of `read_mask`."""
+    """A Pillow image as a mask, by the rules of `read_mask`.
+
+    Raises:
+        InputError: as `photo_from_pillow`.
+    """
     return _painted(photo_from_pillow(picture, "mask"))
 
 
