@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
 from rethined import containers, image, lzw
-from rethined.errors import InputError, OutputError
+from rethined.errors import InputError, OutputError, RethinedWarning
 from rethined.image import UnreadableError, encode_photo, read_mask, read_photo, write_atomic
 
 HEIGHT, WIDTH = 45, 61  # odd, prime-ish, not square
@@ -635,6 +635,25 @@ def test_black_and_white_on_a_layer_is_read_as_black_and_white() -> None:
     layer[..., 3] = 255
     layer[:, 50:] = (255, 255, 255, 0)  # white, but invisible
     assert np.array_equal(mask_of(Image.fromarray(layer)), hole & (np.arange(WIDTH) < 50))
+
+
+def test_a_mask_whose_white_is_not_white_is_warned_about() -> None:
+    hole = a_hole()
+    marked = hole.astype(np.uint8)
+    layer = np.dstack([marked * 70] * 3 + [np.full_like(marked, 255)])
+    layer[:, 50:] = (255, 255, 255, 0)  # white, but invisible
+    masks: dict[str, Image.Image] = {
+        "is 1; white, which is filled, is 128 or more": Image.fromarray(marked),
+        "is 127; white": Image.fromarray(marked * 127),
+        "is 255; white, which is filled, is 32768 or more": Image.fromarray(marked.astype(np.uint16) * 255),
+        "is 70; white": Image.fromarray(layer),
+    }
+    for words, picture in masks.items():
+        with pytest.warns(RethinedWarning, match=f"the brightest pixel of the mask {words}"):
+            assert not mask_of(picture).any()
+        with pytest.warns(RethinedWarning, match=f"the brightest pixel of the mask {words}"):
+            assert not image.mask_from_pillow(picture).any()
+    assert not mask_of(Image.new("L", (WIDTH, HEIGHT))).any()  # black: nothing to fill was meant
 
 
 def test_a_mask_of_another_size_names_both() -> None:

@@ -116,12 +116,26 @@ class Photo:
         elif self.colour == "cmyk":
             rgb = _cmyk_to_rgb(self.stored)
         elif self.colour == "grey":
-            grey = self.stored if self.stored.ndim == 2 else self.stored[..., 0]
-            grey = self.peak - grey if self.inverted else grey
-            rgb = cv2.cvtColor(np.ascontiguousarray(_full_range(grey, self.peak)), cv2.COLOR_GRAY2RGB)
+            rgb = cv2.cvtColor(self._stored_grey, cv2.COLOR_GRAY2RGB)
         else:
             rgb = self.stored[..., :3]
         return np.ascontiguousarray(upright(rgb, self.orientation))
+
+    @property
+    def luminance(self) -> NDArray[Any]:
+        """(H, W) upright, in the range of `pixels`."""
+        import cv2
+
+        if self.colour == "grey":
+            return np.ascontiguousarray(upright(self._stored_grey, self.orientation))
+        return np.asarray(cv2.cvtColor(self.pixels, cv2.COLOR_RGB2GRAY))
+
+    @property
+    def _stored_grey(self) -> NDArray[Any]:
+        """(H, W) of a grey photo, 0 to 255 or 65535, before its EXIF rotation."""
+        grey = self.stored if self.stored.ndim == 2 else self.stored[..., 0]
+        grey = self.peak - grey if self.inverted else grey
+        return np.ascontiguousarray(_full_range(grey, self.peak))
 
     @property
     def alpha(self) -> NDArray[Any] | None:
@@ -618,28 +632,23 @@ def read_mask(
 
 
 def _painted(drawn: Photo) -> Mask:
-    """(H, W): what `read_mask` says is the hole."""
-    hole, alpha = _bright(drawn), drawn.alpha
-    opaque = None if alpha is None else np.asarray(alpha > np.iinfo(alpha.dtype).max // 2)
-    if opaque is not None and not opaque.all():
-        visible = drawn.pixels[opaque]
-        # A few levels of slack: lossy formats do not keep one colour exactly one.
-        slack = np.iinfo(visible.dtype).max // 32
-        one_colour = not len(visible) or int(np.ptp(visible, axis=0).max()) <= slack
-        hole = opaque if one_colour else hole & opaque
+    """(H, W): what `read_mask` says is the hole; warns where the mask looks like a mistake."""
+    grey, alpha = drawn.luminance, drawn.alpha
+    white = np.iinfo(grey.dtype).max // 2 + 1
+    hole = np.asarray(grey >= white)
+    if alpha is not None:
+        opaque = np.asarray(alpha > np.iinfo(alpha.dtype).max // 2)
+        if not opaque.all():
+            visible = drawn.pixels[opaque]
+            # A few levels of slack: lossy formats do not keep one colour exactly one.
+            slack = np.iinfo(visible.dtype).max // 32
+            if not len(visible) or int(np.ptp(visible, axis=0).max()) <= slack:
+                return opaque
+            hole &= opaque
+            grey = grey[opaque]
+    if not hole.any() and (brightest := int(grey.max())):
+        warn(f"the brightest pixel of {drawn.name} is {brightest}; white, which is filled, is {white} or more")
     return hole
-
-
-def _bright(photo: Photo) -> Mask:
-    """(H, W) upright: True where luminance is at least half of white."""
-    import cv2
-
-    if photo.colour == "grey":
-        grey = photo.stored if photo.stored.ndim == 2 else photo.stored[..., 0]
-        bright = (grey <= photo.peak // 2) if photo.inverted else (grey > photo.peak // 2)
-        return np.ascontiguousarray(upright(bright, photo.orientation))
-    grey = cv2.cvtColor(photo.pixels, cv2.COLOR_RGB2GRAY)
-    return np.asarray(grey >= (2**15 if grey.dtype == np.uint16 else 2**7))
 
 
 def dilate(mask: Mask, radius: int) -> Mask:
