@@ -16,7 +16,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
+from PIL import Image, ImageCms, ImageFilter, ImageOps, JpegImagePlugin
 
 from rethined import containers, image, lzw
 from rethined.errors import InputError, OutputError, RethinedWarning
@@ -654,6 +654,29 @@ def test_a_mask_whose_white_is_not_white_is_warned_about() -> None:
         with pytest.warns(RethinedWarning, match=f"the brightest pixel of the mask {words}"):
             assert not image.mask_from_pillow(picture).any()
     assert not mask_of(Image.new("L", (WIDTH, HEIGHT))).any()  # black: nothing to fill was meant
+
+
+def test_a_photo_as_a_mask_is_warned_about() -> None:
+    seen = Image.new("RGBA", RGB.size)
+    seen.paste(RGB.crop((0, 0, 40, HEIGHT)))
+    deep = Image.fromarray(texture(1, 65535)[..., 0])
+    for picture in (RGB, RGB.convert("L"), deep, RGB.convert("RGBA"), seen):
+        for mask in (mask_of, image.mask_from_pillow):
+            with pytest.warns(RethinedWarning, match="the mask has many greys; is it a photo"):
+                mask(picture)
+
+
+def test_soft_and_compressed_masks_are_no_photos() -> None:
+    photo = read_photo(saved(Image.new("RGB", (256, 256)), "PNG"))
+    wires = np.zeros((256, 256), np.uint8)
+    for y in range(0, 256, 12):
+        cv2.line(wires, (0, y), (255, y + 40), 255, 1, cv2.LINE_AA)
+    ellipse = Image.fromarray(cv2.ellipse(np.zeros_like(wires), (120, 130), (80, 50), 30, 0, 360, 255, -1))
+    masks = [Image.fromarray(wires), ellipse, ellipse.filter(ImageFilter.GaussianBlur(8))]
+    masks += [ellipse.point(lambda level: level * 200 // 255), ellipse.resize((64, 64)).resize((256, 256))]
+    for mask in masks:
+        for data in (saved(mask, "PNG"), saved(mask, "JPEG", quality=10), saved(mask, "JPEG", quality=75)):
+            assert mask_of(data, photo).any()
 
 
 def test_a_mask_of_another_size_names_both() -> None:
