@@ -12,6 +12,7 @@ import dataclasses
 import io
 import itertools
 import os
+import re
 import secrets
 import struct
 import warnings
@@ -50,6 +51,7 @@ SUFFIXES = {
     "HEIC": (".heic", ".heif", ".hif"),
 }
 JPEG_QUALITY, WEBP_QUALITY, AVIF_QUALITY = 95, 90, 90
+LOSSY = ("JPEG", "WebP", "AVIF")
 LZW = 5
 TIFF_COMPRESSIONS = {
     1,
@@ -174,8 +176,8 @@ def read_photo(source: Path | bytes, *, name: str | None = None, max_pixels: int
     def check(width: int, height: int) -> None:
         if width * height > max_pixels:
             raise InputError(
-                f"{name} has {width} x {height} = {width * height / 1e6:.0f} million pixels, the limit is "
-                f"{max_pixels / 1e6:.0f} million; raise max-pixels if you trust the file"
+                f"{name} has {width} x {height} = {width * height:,} pixels, the limit is {max_pixels:,}; raise "
+                "max-pixels if you trust the file"
             )
         if width < 1 or height < 1:
             raise UnreadableError(f"{name} has no pixels ({width} x {height})")
@@ -186,6 +188,7 @@ def read_photo(source: Path | bytes, *, name: str | None = None, max_pixels: int
         raise
     except Exception as error:  # on damaged bytes decoders raise nearly anything: SyntaxError, KeyError...
         reason = " ".join(str(error).split()) or type(error).__name__
+        reason = re.sub(r" \(\d+ bytes not processed\)", "", reason)  # of a decoder's buffer, not of the file
         raise UnreadableError(f"{name} is a damaged or unknown kind of {kind} file: {reason}") from error
     if photo.metadata.exif is None:
         return photo
@@ -715,7 +718,8 @@ def encode_photo(
     In the photo's own format everything comes back as it was: mode, bit depth, palette, rotation, alpha,
     profile, metadata, compression. Lossless formats keep known pixels bit for bit. JPEG is written with the
     quantisation tables and chroma subsampling of the source unless `quality` (1 to 100; for JPEG, WebP and
-    AVIF) says otherwise. In another `format` it is written upright, with the metadata that format can hold.
+    AVIF; others warn that they have none) says otherwise. In another `format` it is written upright, with
+    the metadata that format can hold.
 
     Raises:
         InputError: a format that cannot be written or cannot hold what the photo has.
@@ -723,6 +727,9 @@ def encode_photo(
     """
     format = format or photo.format
     check_format(photo, format)
+    if quality is not None and format not in LOSSY:
+        warn(f"quality is of {', '.join(LOSSY)}: {photo.name} is written as {format}, which keeps every pixel")
+        quality = None
     if format == photo.format and quality is None and not mask.any():
         return photo.data
     photo = dataclasses.replace(photo, stored=_composite(photo, result, mask))
