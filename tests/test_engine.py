@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +202,12 @@ def test_threads_are_a_whole_number(threads: Any) -> None:
     with pytest.raises(InputError, match=f"threads is {threads!r}; give a whole number"):
         Engine(threads=threads)
     assert Engine(threads=np.int64(2)).describe()["threads"] == 2  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_what_copies_an_engine_is_told_what_to_do(engine: Engine, copied: Callable[[Engine], object]) -> None:
+    with pytest.raises(TypeError, match="create one in each process"):
+        copied(engine)
 
 
 def test_profile_names_every_stage(engine: Engine) -> None:

@@ -7,7 +7,7 @@ import time
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ class Copies(NamedTuple):
 
 
 class Engine:
-    """Load once, call often, share between threads.
+    """Load once in each process, call often, share between threads.
 
     Args:
         weights: an ONNX core written by rethined's exporter; None is the one in the package.
@@ -72,6 +72,11 @@ class Engine:
         path = Path(weights) if weights is not None else None
         self._backend = backend or OnnxBackend(path, threads)
         self._upscaler, self._alone = Upscaler(threads), Upscaler(1)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an Engine cannot be pickled or copied; create one in each process and share it between threads"
+        )
 
     @property
     def config(self) -> ModelConfig:
