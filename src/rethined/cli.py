@@ -69,8 +69,8 @@ def inpaint(
     mask: Annotated[
         Path,
         typer.Argument(
-            help="White is filled. Of the photo's size as displayed. For a folder: a folder of masks named "
-            "like the photos, or one mask for all."
+            help="White is filled, and should reach a few pixels beyond the object. Of the photo's size as "
+            "displayed. For a folder: a folder of masks named like the photos, or one mask for all."
         ),
     ],
     output: Annotated[
@@ -79,7 +79,9 @@ def inpaint(
     ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     mask_invert: Annotated[bool, typer.Option("--mask-invert", help="Fill black instead of white.")] = False,
-    dilate: Annotated[int, typer.Option(min=0, help="Pixels to grow the hole by before filling it.")] = 0,
+    dilate: Annotated[
+        int, typer.Option(min=0, help="Pixels to grow the hole by, such as 4 where it leaves the object's rim.")
+    ] = 0,
     feather: Annotated[
         int,
         typer.Option(min=0, help="Pixels over which the fill fades in, all inside the hole."),
