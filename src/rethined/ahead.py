@@ -36,7 +36,9 @@ def warm_up(engine: Engine, tell: Callable[[str], object]) -> None:
     ready = threading.Event()
 
     def assist() -> None:
-        if ready.wait(PATIENCE):
+        while not (finished := ready.wait(PATIENCE)) and _kept() and not _compiling():
+            pass  # where others have the cores it takes longer until it shows
+        if finished:
             return
         if not _kept():
             warnings.warn(
@@ -45,8 +47,6 @@ def warm_up(engine: Engine, tell: Callable[[str], object]) -> None:
                 RethinedWarning,
                 stacklevel=1,
             )
-            return
-        if not _compiling():
             return
         tell("the first run compiles for this processor, once: some ten seconds")
         nothing = subprocess.DEVNULL
