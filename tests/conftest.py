@@ -22,8 +22,8 @@ def rethined(tmp_path: Path) -> Run:
         start = ["-c", f"{prelude}\nfrom rethined.cli import main\nmain()"] if prelude else ["-m", "rethined"]
         command = [sys.executable, *start, *map(str, arguments)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RETHINED_")}
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment} | options
-        return subprocess.run(command, cwd=tmp_path, timeout=120, check=False, **options)
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment, "timeout": 120} | options
+        return subprocess.run(command, cwd=tmp_path, check=False, **options)
 
     return run
 

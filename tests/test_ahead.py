@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from rethined import ahead
 
 pytest.importorskip("numba")
 
@@ -43,3 +46,23 @@ def test_the_user_is_told_once(tmp_path: Path) -> None:
     (told,) = run(program, NUMBA_CACHE_DIR=str(tmp_path))
     assert "compiles for this processor, once" in told
     assert run(program, NUMBA_CACHE_DIR=str(tmp_path)) == []
+
+
+def test_the_user_is_told_where_loops_cannot_be_kept(tmp_path: Path) -> None:
+    """In a copy of the package, as for an administrator every folder can be written."""
+    package = Path(ahead.__file__).parent
+    shutil.copytree(package, tmp_path / "rethined", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "rethined" / "__pycache__").write_text("a file, where a folder would be made")
+    nowhere = {"HOME": os.devnull, "XDG_CACHE_HOME": os.devnull, "NUMBA_CACHE_DIR": os.devnull}
+    program = (
+        "import time, warnings\n"
+        "class Slow:\n"
+        "    def warm_up(self): time.sleep(2 * ahead.PATIENCE)\n"
+        "told = []; warnings.simplefilter('always')\n"
+        "warnings.showwarning = lambda message, *_: told.append(str(message))\n"
+        "ahead.warm_up(Slow(), told.append); print(json.dumps(told))"
+    )
+    (told,) = run(program, PYTHONPATH=str(tmp_path), **nowhere)
+    assert "every run takes" in told
+    assert "NUMBA_CACHE_DIR" in told
+    assert run(program, PYTHONPATH=str(tmp_path), **nowhere, NUMBA_DISABLE_JIT="1") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -182,11 +183,26 @@ def test_a_run_that_is_abandoned_stops(tree: Path) -> None:
     assert len([path for path in (tree / "out").rglob("*") if path.is_file()]) <= 3
 
 
+def test_pipes_are_not_waited_for(tree: Path) -> None:
+    os.mkfifo(tree / "in" / "b.png")
+    (tree / "masks" / "a.png").unlink()
+    os.mkfifo(tree / "masks" / "a.png")
+    mask().save(tree / "masks" / "b.png")
+    jobs, _ = plan(tree / "in", tree / "masks", tree / "out")
+    outcomes = {outcome.job.name: outcome for outcome in run(jobs, black, Options())}
+    failed = {"a.jpg": "masks/a.png", "a.png": "masks/a.png", "b.png": "in/b.png"}
+    for name, outcome in outcomes.items():
+        assert outcome.status == ("failed" if name in failed else "filled")
+        if name in failed:
+            assert outcome.message == f"{tree / failed[name]} is not a regular file; give a picture file"
+
+
 def test_masks_that_look_like_a_mistake_are_warned_about(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "p.png")
     Image.new("L", SIZE, 1).save(tmp_path / "labels.png")
     mask((0, 0, 40, 20)).save(tmp_path / "most.png")
-    with pytest.warns(RethinedWarning, match="mask of p.png is empty"):
+    labels = pytest.warns(RethinedWarning, match="brightest pixel of labels.png is 1; white")
+    with labels, pytest.warns(RethinedWarning, match="mask of p.png is empty"):
         photo, hole = batch.read(tmp_path / "p.png", tmp_path / "labels.png", Options())
     assert np.array_equal(batch.fill(photo, hole, lambda *_: pytest.fail("not needed")), photo.pixels)
     assert batch.encode(photo, hole, photo.pixels, Options()).photo == (tmp_path / "p.png").read_bytes()

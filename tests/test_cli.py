@@ -272,6 +272,25 @@ def test_a_disk_that_is_full(files: Path, rethined: Run) -> None:
     assert (files / "out.png").exists()  # only the report could not be written
 
 
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_a_stream_that_is_closed(closed: int, files: Path, rethined: Run) -> None:
+    (files / "in").mkdir()
+    (files / "p.png").rename(files / "in" / "p.png")
+
+    def close() -> None:
+        os.close(closed)
+
+    for arguments in (["in/p.png", "m.png", "-o", "out.png"], ["in", "m.png", "-o", "out"]):
+        done = rethined("inpaint", *arguments, preexec_fn=close, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert bool(done.stdout) == (closed != 1)
+    assert (files / "out.png").read_bytes() == (files / "out" / "p.png").read_bytes()
+    done = rethined("inpaint", "-", "m.png", "-o", "-", preexec_fn=close, input=(files / "p.jpg").read_bytes())
+    assert done.returncode == (2 if closed < 2 else 0)
+    if closed < 2:
+        assert ("standard output is closed" if closed else "the image is empty") in done.stderr.decode()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_stopped_in_the_middle_of_writing(number: int, code: int, files: Path, rethined: Run) -> None:
     prelude = f"import os; os.fsync = lambda _: os.kill(os.getpid(), {int(number)})"
@@ -281,6 +300,39 @@ def test_stopped_in_the_middle_of_writing(number: int, code: int, files: Path, r
     if number != signal.SIGKILL:
         assert not list(files.glob(".*"))
         assert lines(done.stderr) == [f"error: {'interrupted' if code == 130 else 'terminated'}"]
+
+
+def test_one_signal_ends_a_run_that_waits_for_a_pipe(files: Path) -> None:
+    os.mkfifo(files / "pipe.png")
+    command = [sys.executable, "-m", "rethined", "inpaint", "pipe.png", "m.png", "-o", "out.png"]
+    running = subprocess.Popen(command, cwd=files, stderr=subprocess.PIPE)
+    with running as process, (files / "pipe.png").open("wb") as pipe:  # which opens once the other side reads
+        pipe.write(b"\x89PNG")
+        pipe.flush()
+        process.terminate()
+        assert process.stderr is not None
+        assert lines(process.stderr.read()) == ["error: terminated"]
+        assert process.wait(30) == 143
+
+
+@pytest.mark.parametrize("seconds", [0, 100])  # until it is to be written
+def test_a_signal_in_a_destructor_is_not_lost(seconds: int, files: Path, rethined: Run) -> None:
+    prelude = f"""if True:
+        import os, signal, time
+        from rethined import batch
+        class Reference:
+            def __del__(self):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0)
+        def encode(*arguments, encode=batch.encode):
+            Reference()
+            time.sleep({seconds})
+            return encode(*arguments)
+        batch.encode = encode
+    """
+    done = rethined("inpaint", "p.png", "m.png", "-o", "out.png", prelude=prelude, timeout=50)
+    assert (done.returncode, lines(done.stderr)) == (143, ["error: terminated"])
+    assert not (files / "out.png").exists()
 
 
 def test_a_bug_is_one_line_unless_debugging(files: Path, rethined: Run) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +137,16 @@ def test_layouts_that_are_not_contiguous(engine: Engine) -> None:
         (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), "give bool"),
         (np.zeros((4, 6, 3), np.uint8), np.zeros((4, 5), np.bool_), "5x4 but image is 6x4"),
         (np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0), np.bool_), "empty"),
+        (np.zeros((4, 4, 3), ">u2"), np.zeros((4, 4), np.bool_), "image is >u2, of the byte order of other machines"),
+        ([[[0, 0, 0]]], np.zeros((1, 1), np.bool_), "image is of type list; give a NumPy array or a PIL image"),
+        (None, np.zeros((1, 1), np.bool_), "image is of type NoneType"),
+        ("photo.jpg", np.zeros((1, 1), np.bool_), "image is of type str"),
+        (np.zeros((1, 1, 3), np.uint8), [[True]], "mask is of type list; give a NumPy array or a PIL image"),
+        (Image.new("RGB", (1, 1)), None, "mask is of type NoneType"),
+        (Image.new("RGB", (0, 0)), np.zeros((0, 0), np.bool_), "image is empty"),
     ],
 )
-def test_bad_arrays(engine: Engine, image: NDArray[np.uint8], mask: NDArray[np.bool_], words: str) -> None:
+def test_bad_images_and_masks(engine: Engine, image: Any, mask: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         engine(image, mask)
 
@@ -183,8 +193,21 @@ def test_weights_are_checked(tmp_path: Path) -> None:
         Engine(good)
     with pytest.raises(InputError, match="no such weights"):
         Engine(tmp_path / "none.onnx")
-    with pytest.raises(InputError, match="threads"):
-        Engine(threads=0)
+    with pytest.raises(InputError, match="weights is of type int; give the path"):
+        Engine(7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("threads", [0, -1, 2.5, "2"])
+def test_threads_are_a_whole_number(threads: Any) -> None:
+    with pytest.raises(InputError, match=f"threads is {threads!r}; give a whole number"):
+        Engine(threads=threads)
+    assert Engine(threads=np.int64(2)).describe()["threads"] == 2  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_what_copies_an_engine_is_told_what_to_do(engine: Engine, copied: Callable[[Engine], object]) -> None:
+    with pytest.raises(TypeError, match="create one in each process"):
+        copied(engine)
 
 
 def test_profile_names_every_stage(engine: Engine) -> None:
@@ -207,6 +230,11 @@ def test_frames_are_filled_in_place_and_into_given_arrays(engine: Engine) -> Non
     for wrong in (out[:, ::2], np.empty((720, 1280, 3), np.uint16)):
         with pytest.raises(InputError, match="C-contiguous uint8"):
             engine(frames[0], mask, out=wrong)
+    with pytest.raises(InputError, match="out is of type list"):
+        engine(frames[0], mask, out=[1])  # type: ignore[call-overload]
+    out.flags.writeable = False
+    with pytest.raises(InputError, match="out is read-only"):
+        engine(frames[0], mask, out=out)
 
 
 def test_a_call_with_out_allocates_nothing_of_the_frames_size(engine: Engine) -> None:

@@ -16,10 +16,10 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
+from PIL import Image, ImageCms, ImageFilter, ImageOps, JpegImagePlugin
 
 from rethined import containers, image, lzw
-from rethined.errors import InputError, OutputError
+from rethined.errors import InputError, OutputError, RethinedWarning
 from rethined.image import UnreadableError, encode_photo, read_mask, read_photo, write_atomic
 
 HEIGHT, WIDTH = 45, 61  # odd, prime-ish, not square
@@ -196,6 +196,14 @@ def test_jpeg_quality_overrides_tables_but_not_sampling() -> None:
     assert isinstance(after, JpegImagePlugin.JpegImageFile)
     assert after.quantization == opened(saved(RGB, "JPEG", quality=30)).quantization  # type: ignore[attr-defined]
     assert JpegImagePlugin.get_sampling(after) == 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_a_quality_that_the_format_does_not_have_is_warned_about(kind: str) -> None:
+    photo, hole = read_photo(saved(RGB, "PNG")), a_hole()
+    want = encode_photo(photo, filled(photo, hole), hole, format=kind)
+    with pytest.warns(RethinedWarning, match=f"quality is of JPEG, WebP, AVIF: the image is written as {kind}"):
+        assert encode_photo(photo, filled(photo, hole), hole, format=kind, quality=50) == want
 
 
 @pytest.mark.parametrize("quality", [None, 100])
@@ -637,6 +645,48 @@ def test_black_and_white_on_a_layer_is_read_as_black_and_white() -> None:
     assert np.array_equal(mask_of(Image.fromarray(layer)), hole & (np.arange(WIDTH) < 50))
 
 
+def test_a_mask_whose_white_is_not_white_is_warned_about() -> None:
+    hole = a_hole()
+    marked = hole.astype(np.uint8)
+    layer = np.dstack([marked * 70] * 3 + [np.full_like(marked, 255)])
+    layer[:, 50:] = (255, 255, 255, 0)  # white, but invisible
+    masks: dict[str, Image.Image] = {
+        "is 1; white, which is filled, is 128 or more": Image.fromarray(marked),
+        "is 127; white": Image.fromarray(marked * 127),
+        "is 255; white, which is filled, is 32768 or more": Image.fromarray(marked.astype(np.uint16) * 255),
+        "is 70; white": Image.fromarray(layer),
+    }
+    for words, picture in masks.items():
+        with pytest.warns(RethinedWarning, match=f"the brightest pixel of the mask {words}"):
+            assert not mask_of(picture).any()
+        with pytest.warns(RethinedWarning, match=f"the brightest pixel of the mask {words}"):
+            assert not image.mask_from_pillow(picture).any()
+    assert not mask_of(Image.new("L", (WIDTH, HEIGHT))).any()  # black: nothing to fill was meant
+
+
+def test_a_photo_as_a_mask_is_warned_about() -> None:
+    seen = Image.new("RGBA", RGB.size)
+    seen.paste(RGB.crop((0, 0, 40, HEIGHT)))
+    deep = Image.fromarray(texture(1, 65535)[..., 0])
+    for picture in (RGB, RGB.convert("L"), deep, RGB.convert("RGBA"), seen):
+        for mask in (mask_of, image.mask_from_pillow):
+            with pytest.warns(RethinedWarning, match="the mask has many greys; is it a photo"):
+                mask(picture)
+
+
+def test_soft_and_compressed_masks_are_no_photos() -> None:
+    photo = read_photo(saved(Image.new("RGB", (256, 256)), "PNG"))
+    wires = np.zeros((256, 256), np.uint8)
+    for y in range(0, 256, 12):
+        cv2.line(wires, (0, y), (255, y + 40), 255, 1, cv2.LINE_AA)
+    ellipse = Image.fromarray(cv2.ellipse(np.zeros_like(wires), (120, 130), (80, 50), 30, 0, 360, 255, -1))
+    masks = [Image.fromarray(wires), ellipse, ellipse.filter(ImageFilter.GaussianBlur(8))]
+    masks += [ellipse.point(lambda level: level * 200 // 255), ellipse.resize((64, 64)).resize((256, 256))]
+    for mask in masks:
+        for data in (saved(mask, "PNG"), saved(mask, "JPEG", quality=10), saved(mask, "JPEG", quality=75)):
+            assert mask_of(data, photo).any()
+
+
 def test_a_mask_of_another_size_names_both() -> None:
     with pytest.raises(InputError, match="the mask is 61 x 44 but the image is 61 x 45"):
         mask_of(Image.new("L", (61, 44)))
@@ -714,8 +764,10 @@ def test_pillow_images_as_masks_and_those_that_are_neither() -> None:
     for mode in ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK"):
         assert np.array_equal(image.mask_from_pillow(Image.fromarray(hole).convert(mode)), hole), mode
     for mode in ("F", "I", "YCbCr"):
-        with pytest.raises(InputError, match=f"mode {mode}; convert"):
+        with pytest.raises(InputError, match=f"image has mode {mode}; convert it to RGB"):
             image.photo_from_pillow(RGB.convert(mode))
+        with pytest.raises(InputError, match=f"mask has mode {mode}; convert it to L"):
+            image.mask_from_pillow(RGB.convert(mode))
 
 
 # ---------------------------------------------------------------- bad input
@@ -737,6 +789,7 @@ def test_damaged_files_are_refused_in_one_sentence(case: str, data: bytes) -> No
         read_photo(data, name="p")
     assert str(caught.value).startswith("p is ")
     assert "\n" not in str(caught.value)
+    assert "bytes not processed" not in str(caught.value)
 
 
 @given(st.data())
@@ -818,7 +871,7 @@ def test_the_limit_of_pixels_is_checked_before_decoding(kind: str) -> None:
 def test_a_bomb_is_never_decoded() -> None:
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 10**6)), (b"IEND", b"")]
-    with pytest.raises(InputError, match="60000 x 60000 = 3600 million pixels, the limit is 400"):
+    with pytest.raises(InputError, match="60000 x 60000 = 3,600,000,000 pixels, the limit is 400,000,000"):
         read_photo(containers.join_png_chunks(chunks))
 
 

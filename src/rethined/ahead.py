@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from rethined import search, upscale, windows
 from rethined.compiled import LANES
 from rethined.engine import Engine
+from rethined.errors import RethinedWarning
 from rethined.workers import Workers, usable_cores
 
 COLLECTING = (100_000, 50, 50)
@@ -25,7 +27,8 @@ PATIENCE = 0.5
 
 def warm_up(engine: Engine, tell: Callable[[str], object]) -> None:
     """`engine.warm_up()`; if loops must be compiled, `tell` the user, and have other processes, one for each further
-    core, compile those that a call needs later. What they write to disk numba finds when it comes to them.
+    core, compile those that a call needs later. What they write to disk numba finds when it comes to them. Where it
+    cannot be written to, and every run compiles, a warning says so.
 
     For the command line alone: only there is it certain what `sys.executable` runs.
     """
@@ -33,7 +36,17 @@ def warm_up(engine: Engine, tell: Callable[[str], object]) -> None:
     ready = threading.Event()
 
     def assist() -> None:
-        if ready.wait(PATIENCE) or not _compiling():
+        while not (finished := ready.wait(PATIENCE)) and _kept() and not _compiling():
+            pass  # where others have the cores it takes longer until it shows
+        if finished:
+            return
+        if not _kept():
+            warnings.warn(
+                "no folder can be written that would keep compiled loops, so every run takes half a minute longer; "
+                "name one in the environment variable NUMBA_CACHE_DIR",
+                RethinedWarning,
+                stacklevel=1,
+            )
             return
         tell("the first run compiles for this processor, once: some ten seconds")
         nothing = subprocess.DEVNULL
@@ -57,10 +70,16 @@ def warm_up(engine: Engine, tell: Callable[[str], object]) -> None:
             helper.wait()
 
 
-def _compiling() -> bool:
-    """Whether the first loop was not on disk, and will be there once compiled."""
+def _kept() -> bool:
+    """Whether compiled loops are kept on disk, or there are none."""
     stats = getattr(upscale._shrink, "stats", None)  # none without numba
-    return stats is not None and stats.cache_path is not None and bool(stats.cache_misses)
+    return stats is None or stats.cache_path is not None
+
+
+def _compiling() -> bool:
+    """Whether the first loop was not on disk."""
+    stats = getattr(upscale._shrink, "stats", None)
+    return stats is not None and bool(stats.cache_misses)
 
 
 SIDE = 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -91,6 +92,16 @@ def read(image: Path | bytes, mask: Path | bytes, options: Options) -> tuple[Pho
     elif share > 0.5:
         warn(f"the mask covers {share:.0%} of {photo.name}; if it is the wrong way round, use --mask-invert")
     return photo, hole
+
+
+@contextmanager
+def reading_thread() -> Iterator[ThreadPoolExecutor]:
+    """A thread to read with. Who stops early does not wait for it: what it reads, a pipe perhaps, may never end."""
+    pool = ThreadPoolExecutor(1, "read")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def encode(photo: Photo, hole: Mask, result: Image, options: Options, format: str | None = None) -> Filled:
@@ -183,7 +194,7 @@ def run(jobs: list[Job], engine: Fill, options: Options, *, overwrite: bool = Fa
     One thread reads the next photo and one writes the last while the engine fills: three in memory at most.
     A photo whose output is there already is skipped, so that an interrupted run goes on where it stopped.
     """
-    with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+    with reading_thread() as reader, ThreadPoolExecutor(1, "write") as writer:
         reading = reader.submit(_read, jobs[0], options, overwrite) if jobs else None
         writing: Future[Outcome] | None = None
         for i, job in enumerate(jobs):
@@ -205,6 +216,9 @@ def _read(job: Job, options: Options, overwrite: bool) -> tuple[Photo, Mask] | O
     if job.mask is None:
         return Outcome(job, "failed", "there is no mask of this name")
     mask = job.mask
+    for path in (job.image, mask):
+        if path.exists() and not path.is_file():  # a pipe would be waited for, and the other photos with it
+            return Outcome(job, "failed", f"{path} is not a regular file; give a picture file")
 
     def step() -> tuple[Photo, Mask]:
         photo, hole = read(job.image, mask, options)

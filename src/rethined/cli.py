@@ -13,6 +13,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,8 +69,8 @@ def inpaint(
     mask: Annotated[
         Path,
         typer.Argument(
-            help="White is filled. Of the photo's size as displayed. For a folder: a folder of masks named "
-            "like the photos, or one mask for all."
+            help="White is filled, and should reach a few pixels beyond the object. Of the photo's size as "
+            "displayed. For a folder: a folder of masks named like the photos, or one mask for all."
         ),
     ],
     output: Annotated[
@@ -78,7 +79,9 @@ def inpaint(
     ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     mask_invert: Annotated[bool, typer.Option("--mask-invert", help="Fill black instead of white.")] = False,
-    dilate: Annotated[int, typer.Option(min=0, help="Pixels to grow the hole by before filling it.")] = 0,
+    dilate: Annotated[
+        int, typer.Option(min=0, help="Pixels to grow the hole by, such as 4 where it leaves the object's rim.")
+    ] = 0,
     feather: Annotated[
         int,
         typer.Option(min=0, help="Pixels over which the fill fades in, all inside the hole."),
@@ -133,7 +136,6 @@ def _inpaint_file(
     threads: int | None,
 ) -> None:
     import time
-    from concurrent.futures import ThreadPoolExecutor
 
     from rethined import batch
     from rethined.image import check_format, check_output, format_of
@@ -145,6 +147,8 @@ def _inpaint_file(
     if output == DASH:
         if options.side_by_side:
             raise InputError("--side-by-side needs an output file to be written beside, not standard output")
+        if sys.__stdout__ is None:
+            raise InputError("standard output is closed; redirect it to a file or name one with -o")
         if sys.stdout.isatty():
             raise InputError("standard output is a terminal; redirect it to a file or name one with -o")
     else:
@@ -154,13 +158,14 @@ def _inpaint_file(
         check_output(output, overwrite=overwrite)
         if options.side_by_side:
             check_output(batch.side_by_side_path(output), overwrite=overwrite)
-    with ThreadPoolExecutor(1) as pool:  # files are read while the engine loads
-        reading = pool.submit(batch.read, _source(image), _source(mask), options)
+    with batch.reading_thread() as reader:  # while the engine loads
+        reading = reader.submit(batch.read, _source(image), _source(mask), options)
         engine = _engine(weights, threads)
         _warm_up(engine)
         photo, hole = reading.result()
     check_format(photo, format or photo.format)
     filled = batch.encode(photo, hole, batch.fill(photo, hole, engine), options, format)
+    _heed_signal()
     if output == DASH:
         _write_standard_output(filled.photo)
     else:
@@ -321,8 +326,35 @@ class _Signalled(BaseException):
     """SIGINT or SIGTERM: unwinds through everything that cleans up after itself."""
 
 
+_signal: int | None = None
+"""What the process was sent."""
+
+
 def _on_signal(number: int, _frame: object) -> NoReturn:
+    global _signal
+    _signal = number
     raise _Signalled(number)
+
+
+def _heed_signal() -> None:
+    """Raise it again where it may have been raised in vain."""
+    if _signal is not None:
+        raise _Signalled(_signal)
+
+
+def _on_unraisable(ignored: Any) -> None:
+    """In a destructor, such as ONNX Runtime's, Python ignores what is raised: then the signal is sent once more."""
+    if ignored.exc_type is _Signalled:
+        threading.Timer(0.05, os.kill, (os.getpid(), _signal)).start()
+    else:
+        sys.__unraisablehook__(ignored)
+
+
+def _open_closed_streams() -> None:
+    """Python has None for a stream that was closed before it began, and the next file opened would take its place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -335,12 +367,16 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def main() -> NoReturn:
     """The console script."""
+    _open_closed_streams()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _on_signal)
+    sys.unraisablehook = _on_unraisable
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", RethinedWarning)
     warnings.showwarning = _show_warning
     code = _run(sys.argv[1:] or ["--help"])
+    if _signal is not None:
+        os._exit(code)  # the interpreter would wait for threads, and one of them perhaps for a pipe
     gc.freeze()  # else the interpreter looks through all that was loaded before it ends
     sys.exit(code)
 
@@ -349,6 +385,7 @@ def _run(arguments: list[str]) -> int:
     """Run the command line; whatever goes wrong becomes one line on stderr and an exit code."""
     try:
         code = app(arguments, prog_name="rethined", standalone_mode=False)
+        _heed_signal()
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except _Signalled as stop:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class Copies(NamedTuple):
 
 
 class Engine:
-    """Load once, call often, share between threads.
+    """Load once in each process, call often, share between threads.
 
     Args:
         weights: an ONNX core written by rethined's exporter; None is the one in the package.
@@ -52,7 +53,7 @@ class Engine:
         backend: another runtime for the core, instead of `weights`.
 
     Raises:
-        InputError: no such file, or a number of threads below 1.
+        InputError: no such file, or threads that are no whole number of 1 or more.
         WeightsError: weights that are corrupt or not ours.
     """
 
@@ -63,12 +64,19 @@ class Engine:
         threads: int | None = None,
         backend: Backend | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise InputError(f"threads is {threads}; give 1 or more")
-        threads = threads or min(usable_cores(), MOST)
+        if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
+            raise InputError(f"threads is {threads!r}; give a whole number, 1 or more")
+        if not isinstance(weights, str | os.PathLike | None):
+            raise InputError(f"weights is of type {type(weights).__name__}; give the path of a file")
+        threads = int(threads or min(usable_cores(), MOST))
         path = Path(weights) if weights is not None else None
         self._backend = backend or OnnxBackend(path, threads)
         self._upscaler, self._alone = Upscaler(threads), Upscaler(1)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an Engine cannot be pickled or copied; create one in each process and share it between threads"
+        )
 
     @property
     def config(self) -> ModelConfig:
@@ -87,8 +95,9 @@ class Engine:
         """Fill `image` where `mask` is True.
 
         Args:
-            image: (H, W, 3) RGB, uint8 or uint16, or a PIL image of any mode; any size; it is not changed.
-            mask: (H, W) bool, True = hole, or a PIL image (white >= 128 = hole).
+            image: (H, W, 3) RGB, uint8 or uint16, or a PIL image of mode 1, L, LA, P, RGB, RGBA, CMYK or I;16; any
+                size; it is not changed.
+            mask: (H, W) bool, True = hole, or a PIL image of such a mode (white >= 128 = hole).
             out: an array to write the result of an array to, of its shape and type, C-contiguous; it may be `image`
                 itself. For frames of a video: then nothing of their size is allocated.
 
@@ -96,7 +105,7 @@ class Engine:
             A new image, or `out`, of the type, size and mode of `image`; pixels outside the hole are bit-identical.
 
         Raises:
-            InputError: arrays of another type or shape, or a mask of another size.
+            InputError: neither an array nor a PIL image, another type, shape or mode, or a mask of another size.
 
         Warns:
             RethinedWarning: around a hole no patch of the photo is known, so that there is nothing to copy from.
@@ -105,10 +114,14 @@ class Engine:
 
         hole = mask if isinstance(mask, np.ndarray) else files.mask_from_pillow(mask)
         if isinstance(image, np.ndarray):
+            if not isinstance(out, np.ndarray | None):
+                raise InputError(f"out is of type {type(out).__name__}; give a NumPy array")
+            if out is not None and not out.flags.writeable:
+                raise InputError("out is read-only; give an array that can be written to")
             return self._fill(image, hole, {}, out)
+        photo = files.photo_from_pillow(image)
         if out is not None:
             raise InputError("out is for arrays; a PIL image is returned anew")
-        photo = files.photo_from_pillow(image)
         _check(photo.pixels, hole)
         return files.pillow_result(photo, self._fill(photo.pixels, hole, {}), hole)
 
@@ -263,6 +276,11 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _check(image: Image, mask: Mask) -> None:
+    if not image.dtype.isnative:
+        raise InputError(
+            f"image is {image.dtype}, of the byte order of other machines; "
+            "give image.astype(image.dtype.newbyteorder('='))"
+        )
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
         raise InputError(
             f"image is {image.dtype} of shape {image.shape}; give uint8 or uint16 of shape (height, width, 3), RGB"

@@ -12,6 +12,7 @@ import dataclasses
 import io
 import itertools
 import os
+import re
 import secrets
 import struct
 import warnings
@@ -50,6 +51,7 @@ SUFFIXES = {
     "HEIC": (".heic", ".heif", ".hif"),
 }
 JPEG_QUALITY, WEBP_QUALITY, AVIF_QUALITY = 95, 90, 90
+LOSSY = ("JPEG", "WebP", "AVIF")
 LZW = 5
 TIFF_COMPRESSIONS = {
     1,
@@ -116,12 +118,26 @@ class Photo:
         elif self.colour == "cmyk":
             rgb = _cmyk_to_rgb(self.stored)
         elif self.colour == "grey":
-            grey = self.stored if self.stored.ndim == 2 else self.stored[..., 0]
-            grey = self.peak - grey if self.inverted else grey
-            rgb = cv2.cvtColor(np.ascontiguousarray(_full_range(grey, self.peak)), cv2.COLOR_GRAY2RGB)
+            rgb = cv2.cvtColor(self._stored_grey, cv2.COLOR_GRAY2RGB)
         else:
             rgb = self.stored[..., :3]
         return np.ascontiguousarray(upright(rgb, self.orientation))
+
+    @property
+    def luminance(self) -> NDArray[Any]:
+        """(H, W) upright, in the range of `pixels`."""
+        import cv2
+
+        if self.colour == "grey":
+            return np.ascontiguousarray(upright(self._stored_grey, self.orientation))
+        return np.asarray(cv2.cvtColor(self.pixels, cv2.COLOR_RGB2GRAY))
+
+    @property
+    def _stored_grey(self) -> NDArray[Any]:
+        """(H, W) of a grey photo, 0 to 255 or 65535, before its EXIF rotation."""
+        grey = self.stored if self.stored.ndim == 2 else self.stored[..., 0]
+        grey = self.peak - grey if self.inverted else grey
+        return np.ascontiguousarray(_full_range(grey, self.peak))
 
     @property
     def alpha(self) -> NDArray[Any] | None:
@@ -160,8 +176,8 @@ def read_photo(source: Path | bytes, *, name: str | None = None, max_pixels: int
     def check(width: int, height: int) -> None:
         if width * height > max_pixels:
             raise InputError(
-                f"{name} has {width} x {height} = {width * height / 1e6:.0f} million pixels, the limit is "
-                f"{max_pixels / 1e6:.0f} million; raise max-pixels if you trust the file"
+                f"{name} has {width} x {height} = {width * height:,} pixels, the limit is {max_pixels:,}; raise "
+                "max-pixels if you trust the file"
             )
         if width < 1 or height < 1:
             raise UnreadableError(f"{name} has no pixels ({width} x {height})")
@@ -172,6 +188,7 @@ def read_photo(source: Path | bytes, *, name: str | None = None, max_pixels: int
         raise
     except Exception as error:  # on damaged bytes decoders raise nearly anything: SyntaxError, KeyError...
         reason = " ".join(str(error).split()) or type(error).__name__
+        reason = re.sub(r" \(\d+ bytes not processed\)", "", reason)  # of a decoder's buffer, not of the file
         raise UnreadableError(f"{name} is a damaged or unknown kind of {kind} file: {reason}") from error
     if photo.metadata.exif is None:
         return photo
@@ -519,18 +536,24 @@ _READERS: dict[str, Callable[[str, bytes, Check], Photo]] = {
 # ---------------------------------------------------------------- Pillow images
 
 
-def photo_from_pillow(picture: PillowImage.Image) -> Photo:
-    """A Pillow image of any mode as a photo. Its pixels are taken as they are: no EXIF rotation.
+def photo_from_pillow(picture: PillowImage.Image, name: Literal["image", "mask"] = "image") -> Photo:
+    """A Pillow image, or a mask that is one, as a photo. Its pixels are taken as they are: no EXIF rotation.
 
     Raises:
-        InputError: a mode other than 1, L, LA, P, RGB, RGBA, CMYK and 16-bit grey.
+        InputError: no Pillow image, an empty one, or a mode other than 1, L, LA, P, RGB, RGBA, CMYK and 16-bit grey.
     """
+    from PIL import Image as PillowImage
+
+    if not isinstance(picture, PillowImage.Image):
+        raise InputError(f"{name} is of type {type(picture).__name__}; give a NumPy array or a PIL image")
+    if not all(picture.size):
+        raise InputError(f"{name} is empty; give at least one pixel")
     colours: dict[str, Colour] = {"1": "grey", "L": "grey", "LA": "grey", "P": "palette", "CMYK": "cmyk"}
     colours |= {"RGB": "rgb", "RGBA": "rgb", "I;16": "grey", "I;16L": "grey", "I;16B": "grey"}
     mode = picture.mode
     stored = np.array(picture)
     if mode not in colours:
-        raise InputError(f"the image has mode {mode}; convert it to RGB")
+        raise InputError(f"{name} has mode {mode}; convert it to {'L' if name == 'mask' else 'RGB'}")
     deep = mode.startswith("I")
     palette = transparent = None
     if mode == "P":
@@ -542,7 +565,7 @@ def photo_from_pillow(picture: PillowImage.Image) -> Photo:
     elif "transparency" in picture.info and mode in ("L", "RGB", "I;16"):
         transparent = np.atleast_1d(picture.info["transparency"])
     return Photo(
-        "the image",
+        f"the {name}",
         mode,
         b"",
         stored.astype(np.uint16 if deep else np.uint8),
@@ -568,8 +591,12 @@ def pillow_result(photo: Photo, result: Image, mask: Mask) -> PillowImage.Image:
 
 
 def mask_from_pillow(picture: PillowImage.Image) -> Mask:
-    """A Pillow image of any mode as a mask, by the rules of `read_mask`."""
-    return _painted(photo_from_pillow(picture))
+    """A Pillow image as a mask, by the rules of `read_mask`.
+
+    Raises:
+        InputError: as `photo_from_pillow`.
+    """
+    return _painted(photo_from_pillow(picture, "mask"))
 
 
 # ---------------------------------------------------------------- masks
@@ -608,28 +635,38 @@ def read_mask(
 
 
 def _painted(drawn: Photo) -> Mask:
-    """(H, W): what `read_mask` says is the hole."""
-    hole, alpha = _bright(drawn), drawn.alpha
-    opaque = None if alpha is None else np.asarray(alpha > np.iinfo(alpha.dtype).max // 2)
-    if opaque is not None and not opaque.all():
-        visible = drawn.pixels[opaque]
-        # A few levels of slack: lossy formats do not keep one colour exactly one.
-        slack = np.iinfo(visible.dtype).max // 32
-        one_colour = not len(visible) or int(np.ptp(visible, axis=0).max()) <= slack
-        hole = opaque if one_colour else hole & opaque
+    """(H, W): what `read_mask` says is the hole; warns where the mask looks like a mistake."""
+    grey, alpha = drawn.luminance, drawn.alpha
+    white = np.iinfo(grey.dtype).max // 2 + 1
+    hole = np.asarray(grey >= white)
+    if alpha is not None:
+        opaque = np.asarray(alpha > np.iinfo(alpha.dtype).max // 2)
+        if not opaque.all():
+            visible = drawn.pixels[opaque]
+            # A few levels of slack: lossy formats do not keep one colour exactly one.
+            slack = np.iinfo(visible.dtype).max // 32
+            if not len(visible) or int(np.ptp(visible, axis=0).max()) <= slack:
+                return opaque
+            hole &= opaque
+            grey = grey[opaque]
+    if _many_greys(grey):
+        warn(f"{drawn.name} has many greys; is it a photo? In a mask what is to be filled is white, the rest black")
+    if not hole.any() and (brightest := int(grey.max())):
+        warn(f"the brightest pixel of {drawn.name} is {brightest}; white, which is filled, is {white} or more")
     return hole
 
 
-def _bright(photo: Photo) -> Mask:
-    """(H, W) upright: True where luminance is at least half of white."""
+def _many_greys(grey: NDArray[Any]) -> bool:
+    """Whether a quarter of all pixels are neither nearly black nor nearly white, as in a photo.
+
+    Not counted are the commonest levels, with which some masks are drawn. Blurred edges and what JPEG leaves beside
+    them come to a few hundredths, in small masks of many wires to almost a fifth; of photos, to a third and more.
+    """
     import cv2
 
-    if photo.colour == "grey":
-        grey = photo.stored if photo.stored.ndim == 2 else photo.stored[..., 0]
-        bright = (grey <= photo.peak // 2) if photo.inverted else (grey > photo.peak // 2)
-        return np.ascontiguousarray(upright(bright, photo.orientation))
-    grey = cv2.cvtColor(photo.pixels, cv2.COLOR_RGB2GRAY)
-    return np.asarray(grey >= (2**15 if grey.dtype == np.uint16 else 2**7))
+    peak = np.iinfo(grey.dtype).max + 1
+    levels = cv2.calcHist([grey], [0], None, [256], [0, peak]).ravel()[32:224]
+    return bool(np.sort(levels)[:-8].sum() > grey.size / 4)
 
 
 def dilate(mask: Mask, radius: int) -> Mask:
@@ -681,7 +718,8 @@ def encode_photo(
     In the photo's own format everything comes back as it was: mode, bit depth, palette, rotation, alpha,
     profile, metadata, compression. Lossless formats keep known pixels bit for bit. JPEG is written with the
     quantisation tables and chroma subsampling of the source unless `quality` (1 to 100; for JPEG, WebP and
-    AVIF) says otherwise. In another `format` it is written upright, with the metadata that format can hold.
+    AVIF; others warn that they have none) says otherwise. In another `format` it is written upright, with
+    the metadata that format can hold.
 
     Raises:
         InputError: a format that cannot be written or cannot hold what the photo has.
@@ -689,6 +727,9 @@ def encode_photo(
     """
     format = format or photo.format
     check_format(photo, format)
+    if quality is not None and format not in LOSSY:
+        warn(f"quality is of {', '.join(LOSSY)}: {photo.name} is written as {format}, which keeps every pixel")
+        quality = None
     if format == photo.format and quality is None and not mask.any():
         return photo.data
     photo = dataclasses.replace(photo, stored=_composite(photo, result, mask))
