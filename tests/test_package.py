@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -255,3 +256,17 @@ def test_the_repository_holds_no_large_files() -> None:
         weights = name.startswith("src/rethined/assets/")
         if name and not weights and (ROOT / name).is_file():
             assert (ROOT / name).stat().st_size <= 4 * 2**20, name
+
+
+def test_the_runtime_reports_nothing(tmp_path: Path) -> None:
+    """ONNX Runtime keeps what it wants to report in the user's cache, sends it, and is told not to."""
+    program = (
+        "import numpy as np, rethined\n"
+        "image, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.bool_)\n"
+        "mask[8:16, 8:16] = True\n"
+        "rethined.inpaint(image, mask)\n"
+    )
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "LOCALAPPDATA": str(tmp_path)}
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | home
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.lower()]

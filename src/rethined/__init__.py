@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from rethined.errors import (
@@ -16,6 +17,9 @@ from rethined.errors import (
 if TYPE_CHECKING:
     from rethined.config import ModelConfig
     from rethined.engine import Engine, inpaint
+
+# Nothing leaves the machine: ONNX Runtime reports its use over the network, unless it is told not to before it loads.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __version__ = "0.1.0"
 

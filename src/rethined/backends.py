@@ -76,6 +76,7 @@ class OnnxBackend:
         import onnxruntime as ort
         from onnxruntime.capi import onnxruntime_pybind11_state as states
 
+        ort.disable_telemetry_events()  # where it was loaded before this package, which tells it to send nothing
         name, data, digest = weights.read(path)
         try:
             self._session = ort.InferenceSession(data, session_options(threads), providers=["CPUExecutionProvider"])
