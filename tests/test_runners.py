@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rethined import rim
 from rethined.backends import Backend, CoreOutput
 from rethined.config import ModelConfig
 from rethined.engine import Engine
@@ -35,6 +36,7 @@ SPOTS = [
     (900, 1050, 1160, 1180, 220),
     (1950, 1250, 1950, 1250, 9),
 ]
+THINGS = [(360, 420, 640, 520, 240), (1650, 900, 1720, 1010, 70)]  # dark, of which the hole leaves a rim
 PIECES: dict[str, tuple[str, int, int, Any]] = {  # name: photo, height, width, and how much is hole, or lines
     "512": ("stones", 512, 512, 0.3),
     "1024x768": ("city", 768, 1024, 0.15),
@@ -43,6 +45,7 @@ PIECES: dict[str, tuple[str, int, int, Any]] = {  # name: photo, height, width, 
     "nothing known": ("stones", 40, 37, 1.0),
     "wire": ("piazza", 683, 1024, WIRE),
     "spots": ("city", 1365, 2048, SPOTS),
+    "rim": ("piazza", 1365, 2048, THINGS),
 }
 
 
@@ -122,6 +125,12 @@ def covered(height: int, width: int, seed: int, coverage: float) -> Any:
     return free_form(height, width, np.random.default_rng(seed), coverage=(coverage - 0.05, coverage + 0.05))
 
 
+def stained(image: Any, hole: Any) -> Any:
+    """`image` with something dark in the `hole`, whose edge is not sharp."""
+    share = cv2.GaussianBlur(hole.astype(np.float64), (0, 0), 2)[..., None]
+    return (image * (1 - share) + share * np.array([60, 30, 20])).round().astype(np.uint8)
+
+
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     folder, engine, made = tmp_path_factory.mktemp("cases"), Engine(), {}
@@ -134,10 +143,18 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
                 want = engine(image, hole)
         else:
             hole = lines(height, width, drawn) if isinstance(drawn, list) else covered(height, width, seed, drawn)
+            image = stained(image, hole) if drawn is THINGS else image
             want = engine(image, hole)
         files = write(folder / f"{seed}.ppm", image), write(folder / f"{seed}.pgm", hole.astype(np.uint8) * 255)
         made[name] = Case(image, hole, want, *files)
     return made
+
+
+def test_one_has_a_rim(cases: dict[str, Case], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rim, "find", lambda image, holes: None)
+    case = cases["rim"]
+    with pytest.raises(AssertionError):
+        case.check(Engine()(case.image, case.hole))
 
 
 def run(*command: object) -> str:

@@ -1,8 +1,8 @@
 // Fills holes in photographs of any size with a rethined core, whatever runs that: C++17, the standard library alone.
 //
-// To be read beside rethined/windows.py, rethined/search.py and rethined/upscale.py, which do the same in Python.
-// Choices depend on integers alone, so that sources are the same everywhere; where floats are rounded to integers, the
-// casts to and from double keep compilers from rounding otherwise.
+// To be read beside rethined/windows.py, rethined/rim.py, rethined/search.py and rethined/upscale.py, which do the same
+// in Python. Choices depend on integers alone, so that sources are the same everywhere; where floats are rounded to
+// integers, the casts to and from double keep compilers from rounding otherwise.
 
 #pragma once
 
@@ -35,6 +35,7 @@ struct Small {
     Floats image;   // (3, h, w) in [0, 1], 0 in holes
     Floats mask;    // (h, w), 1 = hole
     Floats detail;  // (6, h / 8, w / 8)
+    Bytes spared;   // (h, w): where nothing is mended
 };
 
 // What it answers: low (3, h / 4, w / 4), query and key (32, h / 8, w / 8).
@@ -65,6 +66,8 @@ constexpr int PATCH = 8;     // side of what a query and a key describe, in low-
 constexpr int CELL = 4;      // side of what is copied at a time, in low-resolution pixels
 constexpr int CHANNELS = 5;  // of a cell: R, G, B, differences across, differences down
 constexpr int KEYS = 32;     // width of a query or a key
+constexpr int RIM = 6, FAR = 2;  // what is marked in rings: the hole, and the ring that all within are compared with
+constexpr int ARC = 16;      // side of the blocks that rings are compared in, three by three, in low-resolution pixels
 constexpr int WHITE = 120;   // what 1 is in colours
 constexpr int UNIT = 127;    // what 1 is in queries and keys
 constexpr std::array WEIGHTS = {8, 4, 2, 1};  // what a cell counts in a comparison, by its depth in the hole
@@ -198,7 +201,7 @@ private:
 inline Small boxes(const Bytes& image, const Bytes& hole, const Window& window) {
     const auto& [shown, halves, h, w, holes] = window;
     const int height = shown.bottom - shown.top, width = shown.right - shown.left;
-    Small small{shown, halves, h, w, Floats(3 * h * w), Floats(h * w, 1), Floats(6 * (h / PATCH) * (w / PATCH))};
+    Small small{shown, halves, h, w, Floats(3 * h * w), Floats(h * w, 1), Floats(6 * (h / PATCH) * (w / PATCH)), {}};
     const int halved = halves % 2, scale = halved ? halves : halves / 2;  // of half pixels, or of pixels
     const int half = scale / 2, patches = w / PATCH, size = h / PATCH * patches;
     const float gain = float(1.0 / (double(scale) * scale * 255));
@@ -234,6 +237,85 @@ inline Small boxes(const Bytes& image, const Bytes& hole, const Window& window) 
     return small;
 }
 
+// floor(a * b + 0.5) in single precision, never fused into one operation.
+inline int rounded(float a, float b) { return int(std::floor(float(double(float(double(a) * b)) + 0.5))); }
+
+// R + G + B of one of `pixels`, of white 765.
+inline int grey_of(const float* image, int at, int pixels) {
+    return rounded(image[at] + image[pixels + at] + image[2 * pixels + at], 255);
+}
+
+// `bits` (h, w), and what is beside one of them, or diagonally.
+inline Bytes dilated(const Bytes& bits, int h, int w) {
+    Bytes rows(bits), result(bits.size());
+    for (int i = 0; i < h * w; i++) rows[i] |= (i >= w ? bits[i - w] : 0) | (i < (h - 1) * w ? bits[i + w] : 0);
+    for (int i = 0; i < h * w; i++)
+        result[i] = rows[i] | (i % w > 0 ? rows[i - 1] : 0) | (i % w < w - 1 ? rows[i + 1] : 0);
+    return result;
+}
+
+// Makes part of the hole what a tight mask leaves of a thing around it.
+//
+// Each known pixel near a hole is compared with the mean of those beside it that are one farther. Where these
+// differences, averaged over an arc, are for one of the inner three rings much more than for the fourth, that, the next
+// and all within are the rim.
+inline void hide(Small& small) {
+    const int h = small.h, w = small.w, down = h / ARC, across = w / ARC;
+    Bytes near(small.mask.begin(), small.mask.end()), grown(near), rim(h * w);
+    for (int turn = 1; turn < RIM; turn++) {
+        grown = dilated(grown, h, w);
+        for (int i = 0; i < h * w; i++) near[i] += grown[i];
+    }
+    struct Block {
+        int sum, count;
+    };
+    std::vector<Block> blocks(RIM * down * across);
+    for (int y = 0; y < h; y++) {
+        for (int x = y & 1; x < w; x += 2) {  // every second one
+            const int at = y * w + x, own = near[at];
+            if (own < FAR || own >= RIM) continue;
+            int count = 0, total = 0;
+            const auto look = [&](bool inside, int other) {
+                if (inside && near[other] == own - 1) count++, total += grey_of(small.image.data(), other, h * w);
+            };
+            look(y > 0, at - w), look(x > 0, at - 1), look(x < w - 1, at + 1), look(y < h - 1, at + w);
+            if (!count) continue;
+            Block& block = blocks[(own * down + y / ARC) * across + x / ARC];
+            block.sum += std::abs(grey_of(small.image.data(), at, h * w) - (2 * total + count) / (2 * count)), block.count++;
+        }
+    }
+    for (int row = 0; row < down; row++) {
+        for (int column = 0; column < across; column++) {
+            const auto arc = [&](int ring) {
+                Block all{};
+                for (int y = std::max(0, row - 1); y <= std::min(down - 1, row + 1); y++)
+                    for (int x = std::max(0, column - 1); x <= std::min(across - 1, column + 1); x++) {
+                        const Block& block = blocks[(ring * down + y) * across + x];
+                        all.sum += block.sum, all.count += block.count;
+                    }
+                return all;
+            };
+            const auto mean = [&](int ring) { const Block all = arc(ring); return 4 * all.sum / std::max(1, all.count); };
+            if (!arc(FAR).count) continue;
+            const int most = 5 * mean(FAR) + 72;
+            int ring = FAR + 1;
+            while (ring < RIM && 2 * mean(ring) <= most) ring++;
+            if (ring == RIM) continue;
+            for (int y = row * ARC; y < (row + 1) * ARC; y++)
+                for (int at = y * w + column * ARC; at < y * w + (column + 1) * ARC; at++)
+                    rim[at] = near[at] >= ring - 1 && near[at] < RIM;
+        }
+    }
+    const int patches = w / PATCH, size = h / PATCH * patches;
+    for (int at = 0; at < h * w; at++) {
+        if (!rim[at]) continue;
+        small.mask[at] = 1;
+        for (int c = 0; c < 3; c++) small.image[c * h * w + at] = 0;
+        for (int c = 0; c < 6; c++) small.detail[c * size + at / w / PATCH * patches + at % w / PATCH] = 0;
+    }
+    small.spared = dilated(rim, h, w);
+}
+
 inline Bytes depths(const Bytes& known, int h, int w) {
     Bytes depth(known.size());
     for (std::size_t i = 0; i < known.size(); i++) depth[i] = known[i] ? 0 : DEEPEST;
@@ -260,9 +342,6 @@ struct Level {
 
     int patch(int y, int x) const { return (finest ? y / 2 * (w / 2) + x / 2 : y * w + x) * KEYS; }
 };
-
-// floor(a * b + 0.5) in single precision, never fused into one operation.
-inline int rounded(float a, float b) { return int(std::floor(float(double(float(double(a) * b)) + 0.5))); }
 
 // Differences within unknown cells: the rounded mean of the smallest block of 2^n x 2^n cells that knows any.
 inline void texture(Bytes& values, const Bytes& known, int h, int w) {
@@ -561,7 +640,7 @@ public:
         const int size = small.h * small.w;
         const float* image = small.image.data();
         for (int i = 0; i < size; i++)
-            grey.push_back(std::int16_t(rounded(image[i] + image[size + i] + image[2 * size + i], 255)));
+            grey.push_back(std::int16_t(grey_of(image, i, size)));
         for (int cell = 0; cell < int(shift.size()); cell++)
             if (shift[cell] != 0 && region[cell] < 0) flood(cell);
         std::vector<Place> at(regions.size(), {0, 0});
@@ -792,12 +871,13 @@ inline void copy(Bytes& target, const std::uint8_t* image, const std::uint8_t* h
     }
 }
 
-// Mixes hole pixels of `target` with the known ones beside them, so that no edge is seen there.
-inline void mend(Bytes& target, const Bytes& hole, int height, int width) {
+// Mixes hole pixels of `target` with the known ones beside them, so that no edge is seen there; but for those that are
+// spared, beside a rim.
+inline void mend(Bytes& target, const Bytes& hole, int height, int width, const Small& small) {
     for (int y = 0; y < height; y++) {
         for (int x = 0; x < width; x++) {
             const std::size_t pixel = std::size_t(y) * width + x;
-            if (!hole[pixel]) continue;
+            if (!hole[pixel] || small.spared[2 * y / small.halves * small.w + 2 * x / small.halves]) continue;
             std::array<int, 3> total{};
             int count = 0, k = MIXED[1];
             for (int v = std::max(0, y - 2); v <= std::min(height - 1, y + 2); v++) {
@@ -859,7 +939,7 @@ inline void fill(Bytes& image, const Bytes& hole, int width, const Small& small,
     const std::vector<Place> begin = find(level, small);
     const Floats lacking = correction(answer.low, begin, level, side);
     copy(filled, part.data(), part_hole.data(), h, w, begin, level, lacking, side);
-    mend(filled, part_hole, h, w);
+    mend(filled, part_hole, h, w, small);
     for (int y = 0; y < h; y++)
         std::copy_n(&filled[std::size_t(y) * w * 3], w * 3, &image[(std::size_t(top + y) * width + left) * 3]);
 }
@@ -870,7 +950,9 @@ inline void fill(Bytes& image, const Bytes& hole, int width, const Small& small,
 inline Small shrink(const Bytes& image, const Bytes& hole, int height, int width, const Window& window) {
     detail::check(image, hole, height, width);
     const Bytes part = detail::cut(image, width, 3, window.shown), part_hole = detail::cut(hole, width, 1, window.shown);
-    return detail::boxes(part, part_hole, window);
+    Small small = detail::boxes(part, part_hole, window);
+    detail::hide(small);
+    return small;
 }
 
 // `image` filled where `hole` is not 0 in the window of `small`, from what the network answered to that.

@@ -3,8 +3,8 @@
     python inpaint.py rethined.onnx photo.ppm mask.pgm filled.ppm
 
 Binary PPM (P6) and PGM (P5) of 8 bits, so that no decoder is needed; white in the mask is filled. To be read beside
-`rethined.windows`, and `rethined.search` and `rethined.upscale`, which do the same in compiled loops. Names here are
-theirs.
+`rethined.windows`, and `rethined.rim`, `rethined.search` and `rethined.upscale`, which do the same in compiled loops.
+Names here are theirs.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ MARGIN, CROSSING = 16, 32  # grid pixels: seen around a box, at least; and of ho
 LEVELS, EXTRA = 5, 2**12  # cuts in a row; and grid pixels that another window is counted as beside its own
 PATCH = 8  # side of what a query and a key describe, in low-resolution pixels
 CELL = 4  # side of what is copied at a time, in low-resolution pixels
+RIM, FAR = 6, 2  # what is marked in rings: the hole, and the ring that all within are compared with
+ARC = 16  # side of the blocks that rings are compared in, three by three, in low-resolution pixels
 WHITE, UNIT = 120, 127  # what 1 is in colours and in queries and keys
 WEIGHTS = np.array((8, 4, 2, 1), f32)  # what a cell counts in a comparison, by its depth in the hole
 AFFINITY, LEAST_AFFINITY = 5, 6  # what query and key count: in sixteenths of all compared, and beside that
@@ -68,12 +70,15 @@ def fill(
 ) -> np.ndarray:
     """What one window shows, filled, by way of a grid (h, w); a new array."""
     small, small_hole, detail = shrink(image, hole, scale, h, w)
+    rims = rim(small, small_hole)
+    small[:, rims], small_hole[rims] = 0, True
+    detail[:, rims.reshape(h // PATCH, PATCH, w // PATCH, PATCH).any((1, 3))] = 0
     feeds = {"image": small[None], "mask": small_hole[None, None].astype(f32), "detail": detail[None]}
     low, query, key = (output[0] for output in session.run(["low", "query", "key"], feeds))
     side = int(scale * CELL)
     begin, known = find(small, small_hole, low, query, key, scale)
     lacking = low.transpose(1, 2, 0) if begin is None else correction(low, begin, known, side)
-    return mend(copy(image, hole, begin, known, lacking, side), hole)
+    return mend(copy(image, hole, begin, known, lacking, side), hole, surrounded(rims, 1), int(2 * scale))
 
 
 class Window(NamedTuple):
@@ -189,6 +194,50 @@ def shrink(
     return small, holes, np.sqrt((blocks**2).sum((2, 4)) / f32(PATCH**2))
 
 
+def rim(small: np.ndarray, holes: np.ndarray) -> np.ndarray:
+    """What a tight mask leaves of a thing at the `holes` (h, w): pixels that neither network nor search are to see.
+
+    Each known pixel near a hole is compared with the mean of those beside it that are one farther. Where these
+    differences, averaged over an arc, are for one of the inner three rings much more than for the fourth, that, the
+    next and all within are the rim.
+    """
+    h, w = holes.shape
+    near, grown = holes.astype(np.int64), holes
+    for _ in range(RIM - 1):
+        grown = surrounded(grown, 1)
+        near += grown
+    grey = greys(small)
+    y, x = np.nonzero((near >= FAR) & (near < RIM) & (np.indices((h, w)).sum(0) % 2 == 0))
+    own, count, total = near[y, x], np.zeros(len(y), np.int64), np.zeros(len(y), np.int64)
+    marks, padded = np.pad(near, 1), np.pad(grey, 1)
+    for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
+        there = y + 1 + dy, x + 1 + dx
+        outer = marks[there] == own - 1
+        count += outer
+        total += outer * padded[there]
+    differences = abs(grey[y, x] - (2 * total + count) // np.maximum(2 * count, 1))
+    blocks = RIM, h // ARC, w // ARC
+    place = np.ravel_multi_index((own, y // ARC, x // ARC), blocks)
+
+    def arcs(values: np.ndarray) -> np.ndarray:
+        sums = np.bincount(place, values * (count > 0), math.prod(blocks)).astype(np.int64).reshape(blocks)
+        padded = np.pad(sums, ((0, 0), (1, 1), (1, 1)))
+        rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+        return np.asarray(rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:])
+
+    counts = arcs(np.ones_like(count))
+    means = 4 * arcs(differences) // np.maximum(counts, 1)
+    differs = (2 * means > 5 * means[FAR] + 72) & (counts[FAR] > 0)
+    differs[: FAR + 1] = False
+    inner = np.where(differs.any(0), differs.argmax(0) - 1, RIM).repeat(ARC, 0).repeat(ARC, 1)
+    return np.asarray((near >= inner) & (near < RIM))
+
+
+def greys(small: np.ndarray) -> np.ndarray:
+    """R + G + B (h, w), of white 765."""
+    return np.floor((small[0] + small[1] + small[2]) * f32(255) + f32(0.5)).astype(np.int32)
+
+
 def find(
     small: np.ndarray, holes: np.ndarray, low: np.ndarray, query: np.ndarray, key: np.ndarray, scale: float
 ) -> tuple[np.ndarray | None, np.ndarray]:
@@ -273,6 +322,12 @@ def shifted(bits: np.ndarray, dy: int, dx: int) -> np.ndarray:
     return np.pad(bits, max(abs(dy), abs(dx)))[max(0, dx, dy, -dx, -dy) + dy :][:h, max(0, dx, dy, -dx, -dy) + dx :][
         :, :w
     ]
+
+
+def surrounded(bits: np.ndarray, reach: int) -> np.ndarray:
+    """`bits`, and what is at most `reach` away from them in both directions."""
+    steps = range(-reach, reach + 1)
+    return np.logical_or.reduce([shifted(bits, dy, dx) for dy in steps for dx in steps])
 
 
 def interior(known: np.ndarray) -> np.ndarray:
@@ -448,7 +503,7 @@ def align(small: np.ndarray, shift: np.ndarray, w: int) -> np.ndarray:
     source has beyond its border differs least from what lies there: first from known cells alone, then from what
     other regions copy after their move before. Parts of a pixel are those of the parabola through the costs.
     """
-    grey = np.floor((small[0] + small[1] + small[2]) * f32(255) + f32(0.5)).astype(np.int32)
+    grey = greys(small)
     cells = np.arange(shift.size).reshape(-1, w)
     left, right, upper, lower = cells[:, :-1], cells[:, 1:], cells[:-1], cells[1:]
     beside = (left, right), (right, left), (upper, lower), (lower, upper)
@@ -579,10 +634,12 @@ def copy(
     return result
 
 
-def mend(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """A filled image whose hole pixels are mixed with the known ones beside them, so that no edge is seen there."""
-    near = np.logical_or.reduce([shifted(~hole, dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)])
-    y, x = np.nonzero(hole & near)
+def mend(image: np.ndarray, hole: np.ndarray, spared: np.ndarray, halves: int) -> np.ndarray:
+    """A filled image whose hole pixels are mixed with the known ones beside them, so that no edge is seen there; but
+    for those in `spared`, of a grid of so many half pixels: they are beside a rim."""
+    y, x = np.nonzero(hole & surrounded(~hole, 2))
+    mended = ~spared[2 * y // halves, 2 * x // halves]
+    y, x = y[mended], x[mended]
     known, around = np.pad(~hole, 2), np.pad(image, ((2, 2), (2, 2), (0, 0)))
     total, count = np.zeros((len(y), 3), np.int64), np.zeros((len(y), 1), np.int64)
     touched = np.zeros((len(y), 1), bool)

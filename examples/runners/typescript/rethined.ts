@@ -2,9 +2,9 @@
  * Fills holes in photographs of any size with a rethined core, in browsers and in Node.
  *
  * Everything but the network is plain loops over typed arrays. To be read beside `rethined/windows.py`,
- * `rethined/search.py` and `rethined/upscale.py`, which do the same in Python. Choices depend on integers alone, so
- * that sources are the same on every machine; where floats are rounded to integers, `Math.fround` makes them those of
- * single precision.
+ * `rethined/rim.py`, `rethined/search.py` and `rethined/upscale.py`, which do the same in Python. Choices depend on
+ * integers alone, so that sources are the same on every machine; where floats are rounded to integers, `Math.fround`
+ * makes them those of single precision.
  */
 
 import type { InferenceSession, TensorConstructor } from "onnxruntime-common";
@@ -37,6 +37,8 @@ const PATCH = 8; // side of what a query and a key describe, in low-resolution p
 const CELL = 4; // side of what is copied at a time, in low-resolution pixels
 const CHANNELS = 5; // of a cell: R, G, B, differences across, differences down
 const KEYS = 32; // width of a query or a key
+const RIM = 6, FAR = 2; // what is marked in rings: the hole, and the ring that all within are compared with
+const ARC = 16; // side of the blocks that rings are compared in, three by three, in low-resolution pixels
 const WHITE = 120; // what 1 is in colours
 const UNIT = 127; // what 1 is in queries and keys
 const WEIGHTS = [8, 4, 2, 1]; // what a cell counts in a comparison, by its depth in the hole
@@ -106,13 +108,14 @@ export async function inpaint<P extends Picture>(core: Core, image: P, hole: Uin
 async function fill(core: Core, image: Picture, hole: Uint8Array, scale: number, h: number, w: number): Promise<Uint8ClampedArray> {
   const result = new Uint8ClampedArray(image.data);
   const { small, holes, detail } = shrink(image, hole, scale, h, w);
+  const spared = hide(small, holes, detail, h, w);
   const { low, query, key } = await core(small, holes, detail, h, w);
   const finest = levelOf(small, holes, low, query, key, h, w);
   const begin = find(finest, small, scale);
   const lacking = correction(low, begin, finest, scale * CELL);
   const depth = image.data.length / hole.length;
   copy(result, image, hole, depth, begin, finest, lacking, scale * CELL);
-  mend(result, hole, image.height, image.width, depth);
+  mend(result, hole, image.height, image.width, depth, spared, 2 * scale, w);
   return result;
 }
 
@@ -260,6 +263,86 @@ function shrink(image: Picture, hole: Uint8Array, factor: number, h: number, w: 
   }
   for (let i = 0; i < detail.length; i++) detail[i] = Math.sqrt(f(detail[i]! / (PATCH * PATCH)));
   return { small, holes, detail };
+}
+
+/**
+ * Makes part of the hole, in all that `shrink` returned, what a tight mask leaves of a thing around it; which pixels of
+ * the grid are that or beside it.
+ *
+ * Each known pixel near a hole is compared with the mean of those beside it that are one farther. Where these
+ * differences, averaged over an arc, are for one of the inner three rings much more than for the fourth, that, the next
+ * and all within are the rim.
+ */
+function hide(small: Float32Array, holes: Float32Array, detail: Float32Array, h: number, w: number): Uint8Array {
+  const near = new Uint8Array(holes);
+  let grown: Uint8Array = near;
+  for (let turn = 1; turn < RIM; turn++) {
+    grown = dilated(grown, h, w);
+    for (let i = 0; i < near.length; i++) near[i]! += grown[i]!;
+  }
+  const down = h / ARC, across = w / ARC, blocks = down * across;
+  const sums = new Int32Array(RIM * blocks), counts = new Int32Array(RIM * blocks);
+  const grey = (at: number) => greyOf(small, at, h * w);
+  for (let y = 0; y < h; y++) {
+    for (let x = y & 1; x < w; x += 2) { // every second one
+      const at = y * w + x, own = near[at]!;
+      if (own < FAR || own >= RIM) continue;
+      let count = 0, total = 0;
+      const look = (inside: boolean, other: number) => {
+        if (inside && near[other] === own - 1) count++, total += grey(other);
+      };
+      look(y > 0, at - w), look(x > 0, at - 1), look(x < w - 1, at + 1), look(y < h - 1, at + w);
+      if (!count) continue;
+      const block = own * blocks + Math.floor(y / ARC) * across + Math.floor(x / ARC);
+      sums[block]! += Math.abs(grey(at) - Math.floor((2 * total + count) / (2 * count))), counts[block]!++;
+    }
+  }
+  /** Of a ring in the 3 x 3 blocks around one. */
+  const arc = (values: Int32Array, ring: number, row: number, column: number) => {
+    let total = 0;
+    for (let y = Math.max(0, row - 1); y <= Math.min(down - 1, row + 1); y++) {
+      for (let x = Math.max(0, column - 1); x <= Math.min(across - 1, column + 1); x++) total += values[ring * blocks + y * across + x]!;
+    }
+    return total;
+  };
+  const rim = new Uint8Array(h * w);
+  for (let row = 0; row < down; row++) {
+    for (let column = 0; column < across; column++) {
+      if (!arc(counts, FAR, row, column)) continue;
+      const mean = (ring: number) => Math.floor(4 * arc(sums, ring, row, column) / Math.max(1, arc(counts, ring, row, column)));
+      const most = 5 * mean(FAR) + 72;
+      let ring = FAR + 1;
+      while (ring < RIM && 2 * mean(ring) <= most) ring++;
+      if (ring === RIM) continue;
+      for (let y = row * ARC; y < (row + 1) * ARC; y++) {
+        for (let at = y * w + column * ARC; at < y * w + (column + 1) * ARC; at++) rim[at] = +(near[at]! >= ring - 1 && near[at]! < RIM);
+      }
+    }
+  }
+  const patches = w / PATCH, size = (h / PATCH) * patches;
+  for (let at = 0; at < h * w; at++) {
+    if (!rim[at]) continue;
+    holes[at] = 1;
+    for (let c = 0; c < 3; c++) small[c * h * w + at] = 0;
+    const patch = Math.floor(at / w / PATCH) * patches + Math.floor((at % w) / PATCH);
+    for (let c = 0; c < 6; c++) detail[c * size + patch] = 0;
+  }
+  return dilated(rim, h, w);
+}
+
+/** `bits`, and what is beside one of them, or diagonally. */
+function dilated(bits: Uint8Array, h: number, w: number): Uint8Array {
+  const rows = bits.slice(), result = new Uint8Array(h * w);
+  for (let i = 0; i < h * w; i++) rows[i]! |= (bits[i - w] ?? 0) | (bits[i + w] ?? 0);
+  for (let y = 0; y < h; y++) {
+    for (let x = 0, i = y * w; x < w; x++, i++) result[i] = rows[i]! | (x > 0 ? rows[i - 1]! : 0) | (x < w - 1 ? rows[i + 1]! : 0);
+  }
+  return result;
+}
+
+/** R + G + B of one of `pixels`, of white 765. */
+function greyOf(small: Float32Array, at: number, pixels: number): number {
+  return rounded(f(f(small[at]! + small[pixels + at]!) + small[2 * pixels + at]!), 255);
 }
 
 /** The picture at one size, of h x w cells; everything is an integer. */
@@ -575,7 +658,7 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
 function align(small: Float32Array, shift: Int32Array, h: number, w: number): Int32Array {
   const columns = CELL * w, size = CELL * h * columns;
   const grey = new Int16Array(size);
-  for (let i = 0; i < size; i++) grey[i] = rounded(f(f(small[i]! + small[size + i]!) + small[2 * size + i]!), 255);
+  for (let i = 0; i < size; i++) grey[i] = greyOf(small, i, size);
   const region = new Int32Array(h * w).fill(-1);
   const regions: { readonly own: number; readonly beyond: number[] }[] = []; // shift; cells on the border's other side
   for (let cell = 0; cell < h * w; cell++) {
@@ -752,13 +835,19 @@ function copy(
   }
 }
 
-/** Mixes hole pixels of `target` with the known ones beside them, so that no edge is seen there. */
-function mend(target: Uint8ClampedArray, hole: Uint8Array, height: number, width: number, depth: number): void {
+/**
+ * Mixes hole pixels of `target` with the known ones beside them, so that no edge is seen there; but for those in
+ * `spared`, of a grid of so many half pixels and columns: they are beside a rim.
+ */
+function mend(
+  target: Uint8ClampedArray, hole: Uint8Array, height: number, width: number, depth: number,
+  spared: Uint8Array, halves: number, columns: number,
+): void {
   const total = new Float64Array(3);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
       const pixel = y * width + x;
-      if (!hole[pixel]) continue;
+      if (!hole[pixel] || spared[Math.floor(2 * y / halves) * columns + Math.floor(2 * x / halves)]) continue;
       let count = 0, k: number = MIXED[1];
       total.fill(0);
       for (let v = Math.max(0, y - 2); v <= Math.min(height - 1, y + 2); v++) {

@@ -18,12 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from rethined import search, upscale, windows
+from rethined import rim, search, upscale, windows
 from rethined.config import ModelConfig
 from rethined.engine import Engine
 from rethined.errors import BackendError, RethinedWarning, WeightsError
@@ -91,6 +92,8 @@ def compare(core: bytes, data: bytes) -> dict[str, float]:
         image = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8).repeat(8, 0).repeat(8, 1)
         image = np.ascontiguousarray(image[:height, :width]) // 2 + rng.integers(0, 99, (height, width, 3), np.uint8)
         hole = free_form(height, width, rng, coverage=(0.7 * share, 1.5 * share))
+        if seed % 2:  # something dark, of which the mask leaves a rim
+            image[cv2.dilate(hole.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0] //= 8
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RethinedWarning)  # in the least picture there is nothing to copy
             want = engine(image, hole)
@@ -363,6 +366,7 @@ def fill_window(
     height, width = (g.gather(g.op("Shape", both), axis) for axis in (0, 1))
     image, bits = g.gather(both, np.arange(3), axis=2), g.gather(both, 3, axis=2)
     small, holes, detail = shrink(g, both, halves, rows, columns, height, width, config.patch_size)
+    small, holes, detail, spared = hide(g, small, holes, detail, rows, columns, config.patch_size)
     for name, value in (("image", small), ("mask", holes), ("detail", detail)):
         if name == "detail" and not config.detail:
             continue
@@ -385,7 +389,7 @@ def fill_window(
     side = halves * search.CELL // 2
     place = places(g, source, align(g, small, source, finest, found.any), finest, halves)
     lacking = correction(g, low, place, finest, found.any, side)
-    return holes_filled(g, image, bits, place, finest, found.any, lacking, side, width)
+    return holes_filled(g, image, bits, place, finest, found.any, lacking, side, width, spared, halves)
 
 
 def whole(g: Graph, height: Value, width: Value, stride: int) -> tuple[Value, Value]:
@@ -551,6 +555,69 @@ def shrink(
     small, holes, energy = g.loop(h // STRIP, strip, scan=(FLOAT, FLOAT, FLOAT))
     detail = g.op("Sqrt", g.reshape(energy, h // patch, w // patch, 6) / float(patch**2))
     return g.reshape(small, h, w, 3), g.reshape(holes, h, w), detail
+
+
+def hide(
+    g: Graph, small: Value, holes: Value, detail: Value, h: Value, w: Value, patch: int
+) -> tuple[Value, Value, Value, Value]:
+    """`rethined.rim.hide`: what `shrink` returned, with the rim made part of the hole; and (h * w,), as bits, where
+    nothing is mended."""
+    grown = near = holes
+    for _ in range(rim.HOLE - 1):
+        grown = g.pool(grown, 3, 3, border=False)
+        near = near + grown
+    found = rims(g, grey(g, small), near, h, w)
+    known = 1.0 - found
+    patches = g.op("MaxPool", g.unsqueeze(found, 0, 1), kernel_shape=[patch] * 2, strides=[patch] * 2)
+    detail = detail * (1.0 - g.reshape(patches, h // patch, w // patch, 1))
+    spared = g.reshape(g.pool(found, 3, 3, border=False), -1) > 0.0
+    return small * g.unsqueeze(known, 2), g.op("Max", holes, found), detail, spared
+
+
+def rims(g: Graph, grey: Value, near: Value, h: Value, w: Value) -> Value:
+    """`rethined.rim.find`, (h, w), 1.0 = rim; `grey` and `near`, the rings' marks, (h, w) floats."""
+    some = (near >= float(rim.FAR)) & (near < float(rim.HOLE))
+    some = some & g.op("Equal", (g.unsqueeze(g.arange(h), 1) + g.arange(w)) % 2, 0)
+    where = g.op("NonZero", some)  # (2, N)
+    y, x = (g.gather(where, axis) for axis in (0, 1))
+    line = w + 2
+    at = (y + 1) * line + x + 1
+    marks, greys = (g.reshape(g.op("Pad", g.cast(values, INT), np.full(4, 1)), -1) for values in (near, grey))
+    beside = g.unsqueeze(at, 0) + g.unsqueeze(g.concat(g.dims(line * -1), np.array((-1, 1)), g.dims(line), axis=0), 1)
+    own = g.gather(marks, at)
+    outer = g.cast(g.op("Equal", g.gather(marks, beside), own - 1), INT)  # (4, N)
+    count, total = g.sum(outer, 0), g.sum(outer * g.gather(greys, beside), 0)
+    mean = (total * 2 + count) // g.op("Max", count * 2, 1)
+    any_ = g.cast(count > 0, INT)
+
+    arc = rim.ARC
+    down, across = h // arc, w // arc  # whole, as the grid is
+    place = (own * down + y // arc) * across + x // arc
+    none = g.full(g.dims(down * across * rim.HOLE), 0)
+
+    def around(values: Value) -> Value:
+        """(HOLE, h / ARC, w / ARC) sums by ring of 3 x 3 blocks; floats are exact below 2^24."""
+        sums = g.op("ScatterElements", none, place, values, axis=0, reduction="add")
+        sums = g.reshape(g.cast(sums, FLOAT), rim.HOLE, 1, down, across)
+        sums = g.op("Conv", sums, np.ones((1, 1, 3, 3), np.float32), pads=[1, 1, 1, 1])
+        return g.reshape(g.cast(sums, INT), rim.HOLE, down, across)
+
+    counts = around(any_)
+    means = around(g.op("Abs", g.gather(greys, at) - mean) * any_) * rim.PARTS // g.op("Max", counts, 1)
+    times, unit = rim.TIMES
+    least = g.gather(means, rim.FAR) * times + unit * rim.PARTS * rim.MORE
+    inner: Operand = rim.HOLE
+    for ring in reversed(range(rim.FAR + 1, rim.HOLE)):
+        inner = g.where((g.gather(means, ring) * unit > least) & (g.gather(counts, rim.FAR) > 0), ring - 1, inner)
+    for axis, side in ((0, h), (1, w)):
+        inner = g.gather(inner, g.arange(side) // arc, axis)
+    return g.cast((near >= g.cast(inner, FLOAT)) & (near < float(rim.HOLE)), FLOAT)
+
+
+def grey(g: Graph, small: Value) -> Value:
+    """R + G + B (h, w) of `small` (h, w, 3), of white 765, whole floats."""
+    reds, greens, blues = (g.gather(small, c, axis=2) for c in range(3))
+    return g.op("Floor", (reds + greens + blues) * 255.0 + 0.5)
 
 
 class Level:
@@ -910,10 +977,8 @@ def align(g: Graph, small: Value, source: Value, level: Level, any_: Value) -> V
     side = 2 * reach + 1  # moves, down and across, are numbers a * side + b, as `_nudge` counts them
     away = np.abs(np.arange(side) - reach)
     stay = g.constant(search.STAY * (away[:, None] + away).reshape(-1, 1))
-    reds, greens, blues = (g.gather(small, c, axis=2) for c in range(3))
-    grey = g.op("Floor", (reds + greens + blues) * 255.0 + 0.5)
     line = w * cell + 2 * reach
-    pixels = g.reshape(g.op("Pad", grey, np.full(4, reach)), -1)  # (h cell + 2 reach) x line
+    pixels = g.reshape(g.op("Pad", grey(g, small), np.full(4, reach)), -1)  # (h cell + 2 reach) x line
 
     cells = g.arange(level.count)
     shift = g.where(level.known | ~any_, 0, source - cells)
@@ -1064,8 +1129,11 @@ def holes_filled(
     lacking: Value,
     side: Value,
     width: Value,
+    spared: Value,
+    halves: Value,
 ) -> Value:
-    """`Upscaler.fill`: `image` with its hole pixels, a chunk at a time, replaced."""
+    """`Upscaler.fill`: `image` with its hole pixels, a chunk at a time, replaced; all but those in `spared`, of a
+    grid of as many half pixels, are mended."""
     h, w = level.h, level.w
     cells = g.unsqueeze(g.arange(level.count), 1)
     # What each quarter of a cell hears: itself, the neighbour beside, the one above or below, and both.
@@ -1126,7 +1194,9 @@ def holes_filled(
 
         values = copied + (column(west) * (1.0 - fx) + column(east) * fx) * 255.0
         written = g.cast(g.cast(g.clip(values, 0.0, 255.0) + 0.5, BYTE), INT)
-        return (g.cast(mended(g, written, part, flat, open_, height, width), BYTE),)
+        at = [g.gather(part, axis) * 2 // halves for axis in (0, 1)]
+        stay = g.unsqueeze(g.gather(spared, at[0] * w * search.CELL + at[1]), 1)
+        return (g.cast(g.where(stay, written, mended(g, written, part, flat, open_, height, width)), BYTE),)
 
     (colours,) = g.loop(chunks, chunk, scan=(BYTE,))
     updates = g.op("Slice", g.reshape(colours, -1, 3), np.array([0]), g.reshape(count, 1), np.array([0]))
