@@ -62,6 +62,10 @@ constexpr int BLOCK = 16;    // side, in pixels, of the blocks that holes are pu
 constexpr int MARGIN = 16, CROSSING = 32;  // grid pixels: seen around a box, at least; of hole that a cut may cross
 constexpr int LEVELS = 5;    // cuts in a row
 constexpr int EXTRA = 1 << 12;  // grid pixels that another window is counted as beside its own
+constexpr int LEAST = 2;     // strides that a grid has a side, at least, where the photo has them
+constexpr int THIN = 4;      // blocks a side of a square that no thin hole fills
+constexpr int THIN_FROM = 4;  // factor from which on thin holes have windows of their own
+constexpr int THIN_LEVELS = 8, THIN_SHARE = 3;  // cuts of these; how many times the whole photo's grid theirs may hold
 constexpr int PATCH = 8;     // side of what a query and a key describe, in low-resolution pixels
 constexpr int CELL = 4;      // side of what is copied at a time, in low-resolution pixels
 constexpr int CHANNELS = 5;  // of a cell: R, G, B, differences across, differences down
@@ -115,7 +119,8 @@ public:
         }
     }
 
-    // With the smallest factor at which their grids together hold no more pixels than the whole photo's would.
+    // With the smallest factor at which their grids together hold no more pixels than the whole photo's would; where that
+    // is large, around thin holes first, with a smaller one.
     std::vector<Window> windows() const {
         const auto pixels = [&](int halves) -> std::int64_t {
             const int h = ceil_div(2 * height, halves * STRIDE) * STRIDE, w = ceil_div(2 * width, halves * STRIDE) * STRIDE;
@@ -125,10 +130,20 @@ public:
         int halves = 2;
         while (!pixels(halves)) halves = next(halves);
         const std::int64_t most = pixels(halves);
-        for (halves = 2;; halves = next(halves)) {
-            const auto [cost, found] = leaves({0, down, 0, across}, LEVELS, halves);
-            if (cost <= most) return found;
+        const std::vector<Window> all = finest(LEVELS, most);
+        const int coarse = all[0].halves;
+        if (coarse < 2 * THIN_FROM) return all;
+        Holes bulky(*this), slight(*this);
+        bulky.blocks = thick();
+        for (std::size_t n = 0; n < blocks.size(); n++) slight.blocks[n] &= ~bulky.blocks[n];
+        if (!slight.any({0, down, 0, across})) return all;
+        std::vector<Window> found = slight.finest(THIN_LEVELS, THIN_SHARE * most);
+        if (found[0].halves >= coarse) return all;
+        if (bulky.any({0, down, 0, across})) {
+            const std::vector<Window> rest = bulky.finest(LEVELS, most);
+            found.insert(found.end(), rest.begin(), rest.end());
         }
+        return found;
     }
 
 private:
@@ -140,6 +155,40 @@ private:
             for (int x = box.left; x < box.right; x++)
                 if (blocks[y * across + x]) return true;
         return false;
+    }
+
+    // Which blocks hang together, by sides or corners, with a square of THIN x THIN of them.
+    Bytes thick() const {
+        Bytes found(blocks.size());
+        Ints queue;
+        const auto take = [&](int y, int x) {
+            const int at = y * across + x;
+            if (blocks[at] && !found[at]) found[at] = 1, queue.push_back(at);
+        };
+        const auto full = [&](int top, int left) {
+            for (int y = top; y < top + THIN; y++)
+                for (int x = left; x < left + THIN; x++)
+                    if (!blocks[y * across + x]) return false;
+            return true;
+        };
+        for (int y = 0; y <= down - THIN; y++)
+            for (int x = 0; x <= across - THIN; x++)
+                if (full(y, x)) take(y, x);
+        while (!queue.empty()) {
+            const int row = queue.back() / across, column = queue.back() % across;
+            queue.pop_back();
+            for (int y = std::max(row - 1, 0); y <= std::min(row + 1, down - 1); y++)
+                for (int x = std::max(column - 1, 0); x <= std::min(column + 1, across - 1); x++) take(y, x);
+        }
+        return found;
+    }
+
+    // With the smallest factor at which their grids hold no more than `most` pixels.
+    std::vector<Window> finest(int levels, std::int64_t most) const {
+        for (int halves = 2;; halves = next(halves)) {
+            const auto [cost, found] = leaves({0, down, 0, across}, levels, halves);
+            if (cost <= most) return found;
+        }
     }
 
     // What the cheapest windows cost, in pixels of grids, around what of a box is hole, with at most `levels` cuts in a
@@ -189,7 +238,8 @@ private:
     // to a multiple of the network's stride, or to `least` grid pixels, where the photo, of `length`, has as much.
     static std::array<int, 3> around(int first, int last, int length, int margin, int halves, int least) {
         const int begin = std::max(first - margin, 0), wanted = std::min(last + margin, length) - begin;
-        const int multiple = STRIDE * halves / 2, count = std::max(ceil_div(wanted, multiple), least / STRIDE);
+        const int multiple = STRIDE * halves / 2, most = ceil_div(length, multiple);
+        const int count = std::max({ceil_div(wanted, multiple), std::min(LEAST, most), least / STRIDE});
         const int size = std::min(count * multiple, length);
         const int moved = std::min(std::max(begin - (size - wanted) / 2, 0), length - size);
         return {moved, moved + size, count * STRIDE};

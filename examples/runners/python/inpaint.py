@@ -27,6 +27,9 @@ WHOLE = 4  # from this factor on there is no half
 BLOCK = 16  # side, in pixels, of the blocks that holes are put into boxes by
 MARGIN, CROSSING = 16, 32  # grid pixels: seen around a box, at least; and of hole that a cut through it may cross
 LEVELS, EXTRA = 5, 2**12  # cuts in a row; and grid pixels that another window is counted as beside its own
+LEAST = 2  # strides that a grid has a side, at least, where the photo has them
+THIN, THIN_FROM = 4, 4  # blocks a side of a square that no thin hole fills; and from which factor on they are apart
+THIN_LEVELS, THIN_SHARE = 8, 3  # cuts of thin holes; and how many times the grid of the whole photo theirs may hold
 PATCH = 8  # side of what a query and a key describe, in low-resolution pixels
 CELL = 4  # side of what is copied at a time, in low-resolution pixels
 RIM, FAR = 6, 2  # what is marked in rings: the hole, and the ring that all within are compared with
@@ -97,16 +100,18 @@ class Window(NamedTuple):
 
 def windows(hole: np.ndarray) -> list[Window]:
     """Around the holes, with the smallest factor at which their grids together hold no more pixels than the whole
-    photo's would; in the order in which they are to be filled. Each pixel of `hole`, at least one, is in the `holes`
-    of one."""
+    photo's would; where that is large, around thin holes first, with a smaller one. In the order in which they are to
+    be filled; each pixel of `hole`, at least one, is in the `holes` of one."""
     height, width = hole.shape
     down, across = (-(-side // BLOCK) for side in hole.shape)
     padded = np.pad(hole, ((0, down * BLOCK - height), (0, across * BLOCK - width)))
     blocks = padded.reshape(down, BLOCK, across, BLOCK).any((1, 3))
 
-    def leaves(top: int, bottom: int, left: int, right: int, levels: int, halves: int) -> tuple[int, list[Window]]:
-        """What the cheapest windows cost, in pixels of grids, around what of a box, in blocks, is hole, with at most
-        `levels` cuts in a row; and these."""
+    def leaves(
+        blocks: np.ndarray, top: int, bottom: int, left: int, right: int, levels: int, halves: int
+    ) -> tuple[int, list[Window]]:
+        """What the cheapest windows cost, in pixels of grids, around what of a box, in `blocks`, is hole, with at
+        most `levels` cuts in a row; and these."""
         rows, columns = (np.flatnonzero(blocks[top:bottom, left:right].any(axis)) for axis in (1, 0))
         top, bottom = top + int(rows[0]), top + int(rows[-1]) + 1
         left, right = left + int(columns[0]), left + int(columns[-1]) + 1
@@ -134,18 +139,39 @@ def windows(hole: np.ndarray) -> list[Window]:
             boxes = (top, top + at, left, right), (top + at, bottom, left, right)
         else:
             boxes = (top, bottom, left, left + at), (top, bottom, left + at, right)
-        (first, one), (second, other) = (leaves(*box, levels - 1, halves) for box in boxes)
+        (first, one), (second, other) = (leaves(blocks, *box, levels - 1, halves) for box in boxes)
         return (first + second + EXTRA, one + other) if first + second + EXTRA < cost else whole
 
     for halves in factors():  # of the whole photo
         h, w = (-(-2 * side // (halves * STRIDE)) * STRIDE for side in hole.shape)
         if 2 * h * w <= max(2 * GRID, GRID_GROWTH * halves) or min(h, w) == STRIDE:
             break
-    for halves in factors():
-        cost, found = leaves(0, down, 0, across, LEVELS, halves)
-        if cost <= h * w:
-            break
-    return found
+
+    def finest(blocks: np.ndarray, levels: int, most: int) -> list[Window]:
+        """With the smallest factor at which their grids hold no more than `most` pixels."""
+        found = (leaves(blocks, 0, down, 0, across, levels, halves) for halves in factors())
+        return next(parts for cost, parts in found if cost <= most)
+
+    all_ = finest(blocks, LEVELS, h * w)
+    bulky = thick(blocks) if all_[0].scale >= THIN_FROM else blocks
+    if (bulky == blocks).all():
+        return all_
+    fine = finest(blocks & ~bulky, THIN_LEVELS, THIN_SHARE * h * w)
+    if fine[0].scale >= all_[0].scale:
+        return all_
+    return fine + (finest(bulky, LEVELS, h * w) if bulky.any() else [])
+
+
+def thick(blocks: np.ndarray) -> np.ndarray:
+    """Which of the `blocks` hang together, by sides or corners, with a square of THIN x THIN of them."""
+    squares = np.lib.stride_tricks.sliding_window_view(blocks, (THIN, THIN)).all((2, 3))
+    grown, found = np.pad(squares, ((0, THIN - 1), (0, THIN - 1))), None  # their first blocks
+    while found is None or (grown != found).any():
+        found = grown
+        near = np.pad(found, 1)
+        near = near[:-2] | near[1:-1] | near[2:]
+        grown = (near[:, :-2] | near[:, 1:-1] | near[:, 2:]) & blocks
+    return grown
 
 
 def factors() -> itertools.chain[int]:
@@ -157,7 +183,7 @@ def around(hole: slice, length: int, margin: int, multiple: int) -> tuple[slice,
     """The `hole` with a margin, rounded up to a multiple where the photo, of `length`, has as much; and the side of
     its grid."""
     begin, end = max(hole.start - margin, 0), min(hole.stop + margin, length)
-    count = -(-(end - begin) // multiple)
+    count = max(-(-(end - begin) // multiple), min(LEAST, -(-length // multiple)))
     size = min(count * multiple, length)
     begin = min(max(begin - (size - (end - begin)) // 2, 0), length - size)
     return slice(begin, begin + size), count * STRIDE

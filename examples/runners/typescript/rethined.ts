@@ -33,6 +33,9 @@ const BLOCK = 16; // side, in pixels, of the blocks that holes are put into boxe
 const MARGIN = 16, CROSSING = 32; // grid pixels: seen around a box, at least; of hole that a cut through it may cross
 const LEVELS = 5; // cuts in a row
 const EXTRA = 2 ** 12; // grid pixels that another window is counted as beside its own
+const LEAST = 2; // strides that a grid has a side, at least, where the photo has them
+const THIN = 4, THIN_FROM = 4; // blocks a side of a square that no thin hole fills; from which factor on they are apart
+const THIN_LEVELS = 8, THIN_SHARE = 3; // cuts of thin holes; how many times the grid of the whole photo theirs may hold
 const PATCH = 8; // side of what a query and a key describe, in low-resolution pixels
 const CELL = 4; // side of what is copied at a time, in low-resolution pixels
 const CHANNELS = 5; // of a cell: R, G, B, differences across, differences down
@@ -144,7 +147,8 @@ export interface Window {
 
 /**
  * Around the holes, with the smallest factor at which their grids together hold no more pixels than the whole photo's
- * would; in the order in which they are to be filled. Each pixel of `hole`, at least one, is in the `holes` of one.
+ * would; where that is large, around thin holes first, with a smaller one. In the order in which they are to be filled;
+ * each pixel of `hole`, at least one, is in the `holes` of one.
  */
 export function windows(hole: Uint8Array, height: number, width: number): readonly Window[] {
   const down = Math.ceil(height / BLOCK), across = Math.ceil(width / BLOCK);
@@ -159,9 +163,20 @@ export function windows(hole: Uint8Array, height: number, width: number): readon
     const h = padded(height, halves), w = padded(width, halves);
     if (2 * h * w <= Math.max(2 * GRID, GRID_GROWTH * halves) || Math.min(h, w) === STRIDE) most = h * w;
   }
-  for (let halves = 2; ; halves = next(halves)) {
-    const { cost, found } = leaves({ top: 0, bottom: down, left: 0, right: across }, LEVELS, halves);
-    if (cost <= most) return found;
+  const all = finest(blocks, LEVELS, most), coarse = all[0]!.scale;
+  const bulky = coarse >= THIN_FROM ? thick(blocks, down, across) : blocks;
+  const slight = blocks.map((block, n) => block & ~bulky[n]!);
+  if (!slight.includes(1)) return all;
+  const fine = finest(slight, THIN_LEVELS, THIN_SHARE * most);
+  if (fine[0]!.scale >= coarse) return all;
+  return bulky.includes(1) ? [...fine, ...finest(bulky, LEVELS, most)] : fine;
+
+  /** With the smallest factor at which their grids hold no more than `most` pixels. */
+  function finest(blocks: Uint8Array, levels: number, most: number): readonly Window[] {
+    for (let halves = 2; ; halves = next(halves)) {
+      const { cost, found } = leaves(blocks, { top: 0, bottom: down, left: 0, right: across }, levels, halves);
+      if (cost <= most) return found;
+    }
   }
 
   /** The factor after another, in halves. */
@@ -170,10 +185,12 @@ export function windows(hole: Uint8Array, height: number, width: number): readon
   }
 
   /**
-   * What the cheapest windows cost, in pixels of grids, around what of a box, in blocks, is hole, with at most `levels`
+   * What the cheapest windows cost, in pixels of grids, around what of a box, in `blocks`, is hole, with at most `levels`
    * cuts in a row; and these.
    */
-  function leaves({ top, bottom, left, right }: Box, levels: number, halves: number): { cost: number; found: readonly Window[] } {
+  function leaves(
+    blocks: Uint8Array, { top, bottom, left, right }: Box, levels: number, halves: number,
+  ): { cost: number; found: readonly Window[] } {
     const any = (t: number, b: number, l: number, r: number) => {
       for (let y = t; y < b; y++) for (let x = l; x < r; x++) if (blocks[y * across + x]) return true;
       return false;
@@ -210,17 +227,39 @@ export function windows(hole: Uint8Array, height: number, width: number): readon
       if (crossing < least || (crossing === least && central)) least = crossing, cut = line;
     }
     if (2 * least * BLOCK > CROSSING * halves) return whole;
-    const one = leaves(tall ? { top, bottom: top + cut, left, right } : { top, bottom, left, right: left + cut }, levels - 1, halves);
-    const other = leaves(tall ? { top: top + cut, bottom, left, right } : { top, bottom, left: left + cut, right }, levels - 1, halves);
+    const half = tall ? { top, bottom: top + cut, left, right } : { top, bottom, left, right: left + cut };
+    const rest = tall ? { top: top + cut, bottom, left, right } : { top, bottom, left: left + cut, right };
+    const [one, other] = [leaves(blocks, half, levels - 1, halves), leaves(blocks, rest, levels - 1, halves)];
     const cost = one.cost + other.cost + EXTRA;
     return cost < whole.cost ? { cost, found: [...one.found, ...other.found] } : whole;
   }
 }
 
+/** Which of the `blocks` hang together, by sides or corners, with a square of THIN x THIN of them. */
+function thick(blocks: Uint8Array, down: number, across: number): Uint8Array {
+  const found = new Uint8Array(blocks.length), queue: number[] = [];
+  const take = (at: number) => {
+    if (blocks[at] && !found[at]) found[at] = 1, queue.push(at);
+  };
+  const full = (top: number, left: number) => {
+    for (let y = top; y < top + THIN; y++) for (let x = left; x < left + THIN; x++) if (!blocks[y * across + x]) return false;
+    return true;
+  };
+  for (let y = 0; y <= down - THIN; y++) for (let x = 0; x <= across - THIN; x++) if (full(y, x)) take(y * across + x);
+  for (let at = queue.pop(); at !== undefined; at = queue.pop()) {
+    const row = Math.floor(at / across), column = at % across;
+    for (let y = Math.max(row - 1, 0); y <= Math.min(row + 1, down - 1); y++) {
+      for (let x = Math.max(column - 1, 0); x <= Math.min(column + 1, across - 1); x++) take(y * across + x);
+    }
+  }
+  return found;
+}
+
 /** A hole with a margin, rounded up to a multiple where the photo, of `length`, has as much; and the side of its grid. */
 function around(first: number, last: number, length: number, margin: number, multiple: number) {
   const begin = Math.max(first - margin, 0), end = Math.min(last + margin, length);
-  const count = Math.ceil((end - begin) / multiple), size = Math.min(count * multiple, length);
+  const count = Math.max(Math.ceil((end - begin) / multiple), Math.min(LEAST, Math.ceil(length / multiple)));
+  const size = Math.min(count * multiple, length);
   const moved = Math.max(begin - Math.floor((size - (end - begin)) / 2), 0);
   return { begin: Math.min(moved, length - size), size, grid: count * STRIDE };
 }

@@ -330,11 +330,11 @@ def pipeline(g: Graph, core: onnx.GraphProto, config: ModelConfig, image: Value,
     # Concat refuses masks of another size, and its name says why.
     both = g.concat(image, g.unsqueeze(bits, 2), axis=2, name="mask_must_have_the_size_of_image")
     height, width = (g.gather(g.op("Shape", image), axis) for axis in (0, 1))
-    halves, found = find_windows(g, g.gather(both, 3, axis=2), height, width, config.stride)
+    found = find_windows(g, g.gather(both, 3, axis=2), height, width, config.stride)
 
     def fill(i: Value, both: Value) -> tuple[Value]:
         """What one window shows, filled, in its place; what it fills for good is then no hole."""
-        top, bottom, left, right, rows, columns, *holes = (g.gather(g.gather(found, i), n) for n in range(10))
+        halves, top, bottom, left, right, rows, columns, *holes = (g.gather(g.gather(found, i), n) for n in range(11))
         corner, end = g.dims(top, left), g.dims(bottom, right)
         part = g.op("Slice", both, corner, end, np.array((0, 1)))
         filled = fill_window(g, core, config, part, halves, rows, columns)
@@ -406,14 +406,77 @@ def whole(g: Graph, height: Value, width: Value, stride: int) -> tuple[Value, Va
     return g.op("Slice", halves, np.array([0]), first + 1), g.gather(hs * ws, g.op("Squeeze", first))
 
 
-def find_windows(g: Graph, bits: Value, height: Value, width: Value, stride: int) -> tuple[Value, Value]:
-    """`rethined.windows.find`: the factor in halves, and of each window (W, 10) begin and end of its rows and of its
-    columns, rows and columns of its grid, and begin and end of the rows and columns that it fills for good.
+def find_windows(g: Graph, bits: Value, height: Value, width: Value, stride: int) -> Value:
+    """`rethined.windows.find`: of each window (W, 11) the factor in halves, begin and end of its rows and of its
+    columns, rows and columns of its grid, and begin and end of the rows and columns that it fills for good."""
+    photo = height, width, stride, *whole(g, height, width, stride)
+    block = windows.BLOCK
+    pads = g.dims(0, 0, (block - height % block) % block, (block - width % block) % block)
+    h, w = ((side + block - 1) // block for side in (height, width))
+    padded = g.reshape(g.op("Pad", bits, pads), h, block, w, block)
+    blocks = g.cast(g.op("ReduceMax", padded, np.array((1, 3)), keepdims=0), INT)
+
+    def any_(blocks: Value) -> Value:
+        return g.cast(g.sum(blocks, 0, 1) > 0, INT)
+
+    def factor(table: Value) -> Value:
+        return g.gather(g.gather(table, 0), 0)
+
+    # What runs once or not at all are loops: bodies of no turn take no time.
+    def apart(_: Value, table: Value) -> tuple[Value]:
+        thick = thick_blocks(g, blocks)
+        thin = blocks - thick
+
+        def finer(_: Value, table: Value) -> tuple[Value]:
+            found = finest(g, thin, *photo, windows.THIN_LEVELS, windows.THIN_SHARE)
+            better = g.cast(factor(found) < factor(table), INT)
+
+            def others(_: Value, found: Value) -> tuple[Value]:
+                return (g.concat(found, finest(g, thick, *photo, windows.LEVELS), axis=0),)
+
+            (found,) = g.loop(better * any_(thick), others, (found, INT))
+            one, other = (g.gather(g.op("Shape", value), 0) for value in (table, found))
+            first, last = g.dims(one * better), g.dims(one + other * better)
+            return (g.op("Slice", g.concat(table, found, axis=0), first, last, np.array([0])),)
+
+        (table,) = g.loop(any_(thin), finer, (table, INT))
+        return (table,)
+
+    table = finest(g, blocks, *photo, windows.LEVELS)
+    (table,) = g.loop(g.cast(factor(table) >= 2 * windows.FINE, INT), apart, (table, INT))
+    return table
+
+
+def thick_blocks(g: Graph, blocks: Value) -> Value:
+    """`rethined.windows._thick`: what hangs together with the first block of a full square."""
+    side, blocks = windows.THIN, g.cast(blocks, FLOAT)
+    squares = 1.0 - g.pool(1.0 - blocks, side, side, border=True)
+    squares = g.op("Pad", squares, np.array((0, 0, side - 1, side - 1)))
+
+    def grow(i: Value, found: Value) -> tuple[Value, Value]:
+        grown = g.pool(found, 3, 3, border=False) * blocks
+        return g.op("ReduceMax", grown - found, keepdims=0) > 0.0, grown
+
+    (found,) = g.loop(g.op("Size", blocks), grow, (squares, FLOAT), ends=True)
+    return g.cast(found, INT)
+
+
+def finest(
+    g: Graph,
+    blocks: Value,
+    height: Value,
+    width: Value,
+    stride: int,
+    factors: Value,
+    budget: Value,
+    levels: int,
+    share: int = 1,
+) -> Value:
+    """`rethined.windows._finest`, as `find_windows` returns windows, of at most `share` times the `budget`.
 
     Boxes are numbered as in a heap: those that box n is cut into are 2 n + 1 and 2 n + 2.
     """
-    factors, budget = whole(g, height, width, stride)
-    boxes, thickness, cuttable, crossing = tree(g, bits, height, width)
+    boxes, thickness, cuttable, crossing = tree(g, blocks, levels)
 
     # All factors at once, (K, boxes).
     halves = g.unsqueeze(factors, 1)
@@ -425,7 +488,8 @@ def find_windows(g: Graph, bits: Value, height: Value, width: Value, stride: int
         first = g.op("Max", begin - margin, 0)
         reach = g.op("Min", end + margin, length) - first
         multiple = halves * stride // 2
-        count = (reach + multiple - 1) // multiple
+        least = g.op("Min", (multiple - 1 + length) // multiple, windows.LEAST)
+        count = g.op("Max", (reach + multiple - 1) // multiple, least)
         size = g.op("Min", count * multiple, length)
         first = g.op("Min", g.op("Max", first - (size - reach) // 2, 0), length - size)
         shown.append((first, first + size, count * stride))
@@ -436,37 +500,35 @@ def find_windows(g: Graph, bits: Value, height: Value, width: Value, stride: int
         return g.op("Slice", values, np.array([2**depth - 1]), np.array([2 ** (depth + 1) - 1]), np.array([1]))
 
     may = g.cast(cuttable & (crossing * 2 < halves * windows.CROSSING + 1) & (cells > windows.EXTRA), INT)
-    best, cuts = level(cells, windows.LEVELS), [g.full(g.dims(2**windows.LEVELS), 0)]
-    for depth in reversed(range(windows.LEVELS)):
+    best, cuts = level(cells, levels), [g.full(g.dims(2**levels), 0)]
+    for depth in reversed(range(levels)):
         own, two = level(cells, depth), g.sum(g.reshape(best, -1, 2**depth, 2), 2) + windows.EXTRA
         cheaper = (level(may, depth) > 0) & (two < own)
         best, cuts = g.where(cheaper, two, own), [g.cast(cheaper, INT), *cuts]
-    chosen = g.op("ArgMax", g.cast(best < budget + 1, FLOAT), axis=0, keepdims=0)  # (1,)
+    chosen = g.op("ArgMax", g.cast(best < budget * share + 1, FLOAT), axis=0, keepdims=0)  # (1,)
 
     # Of boxes that are cut no further the numbers, from 1 on, in the order of their places in the last level.
-    slots, active = g.full(g.dims(2**windows.LEVELS), 0), g.constant(np.array([1]))
+    slots, active = g.full(g.dims(2**levels), 0), g.constant(np.array([1]))
     for depth, cut in enumerate(cuts):
-        cut = g.reshape(g.gather(cut, chosen), -1) if depth < windows.LEVELS else cut
+        cut = g.reshape(g.gather(cut, chosen), -1) if depth < levels else cut
         numbers = (active - active * cut) * np.arange(2**depth, 2 ** (depth + 1))
-        after = np.array((0, 0, 0, 2 ** (windows.LEVELS - depth) - 1))
+        after = np.array((0, 0, 0, 2 ** (levels - depth) - 1))
         slots = slots + g.reshape(g.op("Pad", g.unsqueeze(numbers, 1), after), -1)
         active = g.reshape(g.op("Expand", g.unsqueeze(active * cut, 1), np.array((1, 2))), -1)
     picked = g.gather(slots, g.nonzero(slots)) - 1
     (rows, bottom, h), (columns, right, w) = shown
     seen = (g.gather(value, chosen) for value in (rows, bottom, columns, right, h, w))
-    table = [g.reshape(g.gather(value, picked, axis=1), -1) for value in seen]
+    table = [g.op("Expand", g.gather(factors, chosen), g.op("Shape", picked))]
+    table += [g.reshape(g.gather(value, picked, axis=1), -1) for value in seen]
     table += [g.gather(edge, picked) for edge in edges]
-    return g.gather(factors, g.op("Squeeze", chosen)), g.concat(*(g.unsqueeze(line, 1) for line in table), axis=1)
+    return g.concat(*(g.unsqueeze(line, 1) for line in table), axis=1)
 
 
-def tree(g: Graph, bits: Value, height: Value, width: Value) -> tuple[Value, Value, Value, Value]:
-    """`rethined.windows._Node` of all boxes: edges in blocks (boxes, 4), how thick the hole is, whether it may be cut
-    and what that crosses, (boxes,), in pixels. Those of which another may not be made are of no account."""
-    block = windows.BLOCK
-    pads = g.dims(0, 0, (block - height % block) % block, (block - width % block) % block)
-    h, w = ((side + block - 1) // block for side in (height, width))
-    padded = g.reshape(g.op("Pad", bits, pads), h, block, w, block)
-    blocks = g.cast(g.op("ReduceMax", padded, np.array((1, 3)), keepdims=0), INT)
+def tree(g: Graph, blocks: Value, levels: int) -> tuple[Value, Value, Value, Value]:
+    """`rethined.windows._Node` of all boxes after at most `levels` cuts: edges in blocks (boxes, 4), how thick the
+    hole is, whether it may be cut and what that crosses, (boxes,), in pixels. Those of which another may not be made
+    are of no account."""
+    block, (h, w) = windows.BLOCK, (g.gather(g.op("Shape", blocks), axis) for axis in (0, 1))
     # Before every line: blocks whose hole goes on beyond it.
     pairs = []
     for axis, before in ((0, np.array((1, 0, 0, 0))), (1, np.array((0, 1, 0, 0)))):
@@ -499,7 +561,7 @@ def tree(g: Graph, bits: Value, height: Value, width: Value) -> tuple[Value, Val
             best = g.op("ArgMin", g.where(middle, crossed * 2**20 + central, 2**50), axis=0, keepdims=0)
             cuts.append((best, g.gather(crossed, best)))
         cut, crossed = (g.where(high, one, other) for one, other in zip(*cuts, strict=True))
-        may = (g.gather(valid, i) > 0) & (count * block > 2 * windows.MARGIN) & (i < 2**windows.LEVELS - 1)
+        may = (g.gather(valid, i) > 0) & (count * block > 2 * windows.MARGIN) & (i < 2**levels - 1)
         tight = g.dims(top, bottom, left, right)
         halves = g.concat(
             g.where(may, g.where(high, g.dims(top, cut, left, right), g.dims(top, bottom, left, cut)), tight),
@@ -511,10 +573,10 @@ def tree(g: Graph, bits: Value, height: Value, width: Value) -> tuple[Value, Val
         valid = g.op("ScatterND", valid, places, g.op("Expand", g.cast(may, INT), np.array([2])))
         return boxes, valid, tight, thick, may, crossed * block
 
-    count = 2 ** (windows.LEVELS + 2) - 1  # those after the last level are not looked at
+    count = 2 ** (levels + 2) - 1  # those after the last level are not looked at
     boxes = g.op("Expand", g.dims(0, h, 0, w), np.array((count, 4)))
     _, _, tight, thickness, may, crossing = g.loop(
-        2 ** (windows.LEVELS + 1) - 1, box, (boxes, INT), (g.full(g.dims(count), 1), INT), scan=(INT, INT, BOOL, INT)
+        2 ** (levels + 1) - 1, box, (boxes, INT), (g.full(g.dims(count), 1), INT), scan=(INT, INT, BOOL, INT)
     )
     return tight, thickness, may, crossing
 
