@@ -52,7 +52,8 @@ def once() -> Iterator[None]:
     def remembered(
         model: Rethined, metadata: dict[str, str], size: core.Size | None = None, *, half: bool = False
     ) -> bytes:
-        key = (model.config, sum(float(value.sum()) for value in model.state_dict().values()), size, half)
+        weights = sum(float(value.sum()) for value in model.state_dict().values())
+        key = (model.config, weights, model.coarse.by_rows, size, half)
         if key not in made:
             made[key] = to_onnx(model, metadata, size, half=half)
         return made[key]
@@ -221,6 +222,42 @@ def test_one_core_takes_any_size(weights: Path, tmp_path: Path) -> None:
     hole = np.zeros((70, 90), np.bool_)
     hole[30:40, 30:50] = True
     assert (Engine(path)(image, hole)[~hole] == image[~hole]).all()
+
+
+def compare(name: str, path: Path, weights: Path, precision: str, sizes: list[core.Size]) -> None:
+    """The file alone with PyTorch, at sizes and on inputs that the exporter may not have seen."""
+    model, _ = core.load_weights(weights)
+    module = importlib.import_module(f"rethined.export.{name}")
+    assert module.operators(path) <= module.ALLOWED
+    run = module.load(path, 2)
+    for seed, size in enumerate(sizes, 50):
+        inputs = core.sample(model.config, size, seed)
+        with torch.no_grad():
+            want = Core(model).eval()(*inputs)
+        for ours, theirs in zip(run(tuple(value.numpy() for value in inputs)), want, strict=True):
+            assert ours.shape == theirs.shape
+            assert np.abs(ours - theirs.numpy()).max() <= formats.tolerance(name, precision)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_one_openvino_core_takes_any_size(weights: Path, tmp_path: Path, precision: str) -> None:
+    for package in formats.missing_packages("openvino"):
+        pytest.skip(f"{package} is not installed")
+    path = tmp_path / "core.xml"
+    photos = ROOT / "examples/photos" if precision == "int8" else None
+    formats.export("openvino", weights, path, precision=precision, calibration=photos)
+    assert json.loads(path.with_name("core.xml.json").read_text())["sizes"] == "any"
+    compare("openvino", path, weights, precision, [core.Size(96, 352), core.Size(224, 64)])
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_one_core_ml_program_takes_several_sizes(weights: Path, tmp_path: Path, precision: str) -> None:
+    for package in formats.missing_packages("coreml"):
+        pytest.skip(f"{package} is not installed")
+    path, sizes = tmp_path / "core.mlpackage", "64x96,96x64,128x128"
+    formats.export("coreml", weights, path, size=sizes, precision=precision)
+    assert json.loads(path.with_name("core.mlpackage.json").read_text())["sizes"] == sizes.split(",")
+    compare("coreml", path, weights, precision, core.parse_sizes(sizes, SMALL.stride))
 
 
 @pytest.mark.parametrize("hole", ["a spot", "spots far apart", "most of it"])

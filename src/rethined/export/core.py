@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -187,6 +188,13 @@ def sample(config: ModelConfig, size: Size, seed: int) -> tuple[Tensor, ...]:
         return picture, mask
     side = config.patch_size
     return picture, mask, torch.from_numpy(rng.random((1, 6, height // side, width // side), np.float32)) / 10
+
+
+def plainly_spread(model: Rethined) -> Rethined:
+    """A copy that repeats its guess by interpolation alone (`rethined.model.coarse.spread`): the same function."""
+    model = copy.deepcopy(model)
+    model.coarse.by_rows = False
+    return model
 
 
 def traced(model: Rethined, inputs: tuple[Tensor, ...]) -> torch.jit.ScriptModule:
