@@ -201,6 +201,10 @@ def test_a_fixed_core_is_what_compilers_ask_for(exported: Callable[[str, str], P
     )
 
 
+def test_a_size_given_twice_is_one_size() -> None:
+    assert core.parse_sizes("512x512, 448x576,512x512", 32) == [core.Size(512, 512), core.Size(448, 576)]
+
+
 def test_one_core_takes_any_size(weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "core.onnx"
     difference, size = formats.export("onnx", weights, path)
@@ -347,6 +351,11 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("tea", {}, r"'tea'; choose one of onnx, openvino, coreml, executorch, litert, ncnn, pipeline or hub"),
     ("onnx", {"size": "512"}, r"multiples of 32 from 32 to 4096, such as 512x512"),
     ("onnx", {"size": "100x512"}, r"100x512"),
+    ("onnx", {"size": ""}, r"size is empty; give HEIGHTxWIDTH"),
+    ("coreml", {"size": "64x64,"}, r"size is empty"),
+    ("onnx", {"size": "٦٤x٦٤"}, r"multiples of 32"),
+    ("onnx", {"size": "99999x64"}, r"size is 99999x64"),
+    ("onnx", {"precision": ""}, r"not exported in '' but in fp32"),
     ("onnx", {"size": "64x64,96x96"}, r"several work with coreml"),
     ("onnx", {"precision": "int4"}, r"fp32 or fp16 or int8"),
     ("ncnn", {"precision": "int8"}, r"int8 works with onnx and openvino"),

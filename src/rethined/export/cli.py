@@ -53,17 +53,18 @@ def export(
     from rethined.export import formats
     from rethined.image import check_output
 
+    given = dynamic or any(option is not None for option in (size, precision, calibration))
     if format == "hub":
-        if size or dynamic or precision or calibration:
+        if given:
             raise InputError("hub has no size, precision or calibration: it holds the usual forms; leave these out")
         return _hub(weights, output)
     if format == "pipeline":
-        if size or dynamic or precision or calibration:
+        if given:
             raise InputError("pipeline takes any size and has one form; leave out size, precision and calibration")
         check_output(output, overwrite=overwrite)
         return _pipeline(weights, output)
     if dynamic:
-        if size:
+        if size is not None:
             raise InputError(f"--dynamic is any size and --size is {size}; give one of them")
         if format in formats.FORMATS and not formats.FORMATS[format].any_size:
             able = [name for name, form in formats.FORMATS.items() if form.any_size]

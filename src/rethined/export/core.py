@@ -49,14 +49,14 @@ def outputs(config: ModelConfig) -> tuple[str, str, str]:
 
 
 def parse_sizes(text: str, stride: int) -> list[Size]:
-    """`HxW` or several with commas between.
+    """`HxW` or several with commas between; each once, in the order given.
 
     Raises:
         InputError: not that, or sides that are not multiples of `stride` from `stride` to LARGEST.
     """
     sizes = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d+)x(\d+)", part.strip())
+        match = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", part.strip())
         size = Size(int(match[1]), int(match[2])) if match else None
         if size is None or any(side % stride or not stride <= side <= LARGEST for side in size):
             raise InputError(
@@ -64,7 +64,7 @@ def parse_sizes(text: str, stride: int) -> list[Size]:
                 f"{LARGEST}, such as 512x512, 448x576 or 384x640"
             )
         sizes.append(size)
-    return sizes
+    return list(dict.fromkeys(sizes))
 
 
 def load_weights(path: Path | None) -> tuple[Rethined, dict[str, str]]:

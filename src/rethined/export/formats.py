@@ -102,8 +102,9 @@ def export(
         BackendError: the runtime does not compute what PyTorch does; nothing is written.
     """
     form = _known(name)
-    precision = precision or form.precisions[0]
-    _check(name, form, size, precision, calibration)
+    if precision is None:
+        precision = form.precisions[0]
+    _check(name, form, precision, calibration)
     written = [out] + ([out.with_suffix(form.beside)] if form.beside else [])
     notes = out.with_name(out.name + (".sha256" if name == "onnx" else ".json"))
     for path in (*written, notes):
@@ -116,7 +117,10 @@ def export(
 
     model, metadata = core.load_weights(weights)
     config = model.config
-    sizes = core.parse_sizes(size, config.stride) if size else None
+    sizes = None if size is None else core.parse_sizes(size, config.stride)
+    if sizes and len(sizes) > 1 and not form.several:
+        several = [other for other, it in FORMATS.items() if it.several]
+        raise InputError(f"{name} holds one size a file, not {size}; several work with {' and '.join(several)}")
     if sizes is None and not form.any_size:
         sizes = [core.Size(512, 512)]
     core.check_exportable(config)
@@ -200,14 +204,11 @@ def _known(name: str) -> Format:
     return FORMATS[name]
 
 
-def _check(name: str, form: Format, size: str | None, precision: str, calibration: Path | None) -> None:
+def _check(name: str, form: Format, precision: str, calibration: Path | None) -> None:
     if precision not in form.precisions:
         able = [other for other, it in FORMATS.items() if precision in it.precisions]
         elsewhere = f"; {precision} works with {' and '.join(able)}" if able else ""
-        raise InputError(f"{name} is not exported in {precision} but in {' or '.join(form.precisions)}{elsewhere}")
-    if size and "," in size and not form.several:
-        several = [other for other, it in FORMATS.items() if it.several]
-        raise InputError(f"{name} holds one size a file, not {size}; several work with {' and '.join(several)}")
+        raise InputError(f"{name} is not exported in {precision!r} but in {' or '.join(form.precisions)}{elsewhere}")
     if precision == "int8" and calibration is None:
         raise InputError("int8 is calibrated on photographs; give a folder of them with --calibration")
     if calibration is not None and precision != "int8":
