@@ -379,6 +379,11 @@ def test_what_cannot_be_is_refused_in_one_sentence(
 def test_outputs_are_not_guessed_and_not_overwritten(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends in \.xml"):
         formats.export("openvino", weights, tmp_path / "core.onnx")
+    for out in ("core", "core.json", "core.onnx.sha256", "core.ONNX", "."):
+        with pytest.raises(InputError, match=r"ends in \.onnx"):
+            formats.export("onnx", weights, tmp_path / out)
+    with pytest.raises(InputError, match=r"ends in \.xml"):
+        formats.export("openvino", weights, tmp_path / "core.bin")
     with pytest.raises(InputError, match="create it first"):
         formats.export("onnx", weights, tmp_path / "none" / "core.onnx")
     (tmp_path / "core.bin").write_text("mine")
@@ -405,7 +410,10 @@ def test_weights_of_another_kind_are_refused(weights: Path, tmp_path: Path) -> N
     newer = tmp_path / "newer.safetensors"
     state = core.load_weights(weights)[0].state_dict()
     save_file(state, newer, {"rethined.config": SMALL.to_json().replace('"version": 3', '"version": 9')})
-    with pytest.raises(WeightsError, match="upgrade rethined"):
+    with pytest.raises(WeightsError, match=r"newer\.safetensors: .*upgrade rethined"):
+        formats.export("onnx", newer, tmp_path / "core.onnx")
+    save_file(state, newer, {"format": "pt"})
+    with pytest.raises(WeightsError, match=r"newer\.safetensors is not a rethined core"):
         formats.export("onnx", newer, tmp_path / "core.onnx")
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(WeightsError, match=r"text\.onnx"):
@@ -424,6 +432,10 @@ def test_the_command_line_refuses_in_one_line(tmp_path: Path, rethined: Any) -> 
         ("export", "onnx", "--dynamic", "--size", SIZE, "-o", "x.onnx"),
         ("export", "hub", "--precision", "fp16", "-o", "x"),
         ("export", "hub", "-o", "x"),
+        ("export", "hub", "--size", "", "-o", "x"),
+        ("export", "coreml", "-o", "x"),
+        ("export", "pipeline", "-o", "x.txt"),
+        ("export", "pipeline", "-o", "."),
     ):
         done = rethined(*arguments)
         assert done.returncode == 2, done.stderr

@@ -405,7 +405,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from rethined.export.pipeline import export_pipeline
 
     path = tmp_path_factory.mktemp("pipeline") / "pipeline.onnx"
-    assert max(export_pipeline(CORE.read_bytes(), path).values()) <= 1e-3
+    assert max(export_pipeline(CORE.name, CORE.read_bytes(), path).values()) <= 1e-3
     return path
 
 
@@ -469,8 +469,10 @@ def test_pipeline_has_standard_operators_alone(pipeline: Path) -> None:
     assert not {node.op_type for node in nodes(model.graph) if node.domain}
     facts = {entry.key: entry.value for entry in model.metadata_props}
     assert facts["rethined.licence"] == "Apache-2.0"
-    with pytest.raises(WeightsError, match="not a rethined core"):
-        Engine(pipeline)
+    load_weights = importlib.import_module("rethined.export.core").load_weights
+    for read in (Engine, load_weights):
+        with pytest.raises(WeightsError, match=r"pipeline\.onnx is a pipeline, not a core"):
+            read(pipeline)
 
 
 def test_pipeline_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -480,17 +482,48 @@ def test_pipeline_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(pipeline, "CHECKED", ((300, 200, 0.2),))
     monkeypatch.setattr(pipeline, "pseudo_random", lambda cell, number: (cell % 65521, cell % 65521))
     with pytest.raises(BackendError, match="disagrees with the engine"):
-        pipeline.export_pipeline(CORE.read_bytes(), tmp_path / "out.onnx")
+        pipeline.export_pipeline(CORE.name, CORE.read_bytes(), tmp_path / "out.onnx")
     assert not list(tmp_path.iterdir())
 
 
-def test_pipeline_of_what_is_no_core(tmp_path: Path) -> None:
-    pytest.importorskip("onnx", reason="onnx is not installed")
+def test_pipeline_of_what_is_no_core(pipeline: Path, tmp_path: Path) -> None:
     from rethined.export.pipeline import export_pipeline
 
-    with pytest.raises(WeightsError, match="not an ONNX file"):
-        export_pipeline(b"nothing of the kind", tmp_path / "out.onnx")
+    for core, message in (
+        (b"nothing of the kind", "some.onnx is not an ONNX file"),
+        (b"", "some.onnx is not a rethined core"),
+        (pipeline.read_bytes(), "some.onnx is a pipeline, not a core"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            export_pipeline("some.onnx", core, tmp_path / "out.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_pipeline_of_a_core_of_one_size_is_refused(rethined: Any, tmp_path: Path, precision: str) -> None:
+    formats = importlib.import_module("rethined.export.formats")
+    for package in formats.missing_packages("onnx"):
+        pytest.skip(f"{package} is not installed")
+    photos = ROOT / "examples/photos" if precision == "int8" else None
+    formats.export("onnx", None, tmp_path / "one.onnx", size="64x96", precision=precision, calibration=photos)
+    done = rethined("export", "pipeline", "one.onnx", "-o", "out.onnx")
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("error: one.onnx takes 64x96 alone and a pipeline any size")
+    assert done.stderr.count(b"\n") == 1
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_pipeline_replaces_nothing_and_names_its_extra(rethined: Any, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    (tmp_path / "out.onnx.sha256").write_text("mine")
+    done = rethined("export", "pipeline", "-o", "out.onnx")
+    assert done.returncode == 2
+    assert b"out.onnx.sha256 exists already" in done.stderr
+    done = rethined("export", "pipeline", "-o", "other.onnx", prelude="import sys; sys.modules['onnx'] = None")
+    assert done.returncode == 2
+    assert b"pip install 'rethined[export]'" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["out.onnx.sha256"]
+    assert (tmp_path / "out.onnx.sha256").read_text() == "mine"
 
 
 @pytest.mark.parametrize("sample", ["swift/Inpainter.swift", "kotlin/Inpainter.kt"])

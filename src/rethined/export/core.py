@@ -84,8 +84,10 @@ def load_weights(path: Path | None) -> tuple[Rethined, dict[str, str]]:
     try:
         with safe_open(path, "pt") as file:
             metadata = dict(file.metadata() or {})
-        model = Rethined(ModelConfig.from_json(metadata.get("rethined.config", "")))
+        model = Rethined(weights.config(str(path), metadata))
         model.load_state_dict(load_file(path))
+    except OSError as error:
+        raise WeightsError(f"{path}: weights cannot be read: {error.strerror or error}") from error
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} does not hold rethined weights: {str(error).splitlines()[0]}") from error
     return model.eval(), metadata
@@ -101,7 +103,7 @@ def _from_onnx(path: Path | None) -> tuple[Rethined, dict[str, str]]:
     except DecodeError as error:
         raise WeightsError(f"{name} is not an ONNX model: {error}") from error
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
-    model = Rethined(ModelConfig.from_json(metadata.get("rethined.config", ""))).fused_copy()
+    model = Rethined(weights.config(name, metadata)).fused_copy()
     state = model.state_dict()
     tensors = {
         tensor.name.removeprefix("model."): tensor

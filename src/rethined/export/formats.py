@@ -105,10 +105,9 @@ def export(
     if precision is None:
         precision = form.precisions[0]
     _check(name, form, precision, calibration)
-    written = [out] + ([out.with_suffix(form.beside)] if form.beside else [])
-    notes = out.with_name(out.name + (".sha256" if name == "onnx" else ".json"))
-    for path in (*written, notes):
-        _check_output(path, form, overwrite)
+    written = [out] + ([out.parent / f"{out.stem}{form.beside}"] if form.beside else [])
+    notes = out.parent / f"{out.name}{'.sha256' if name == 'onnx' else '.json'}"
+    check_outputs([*written, notes], form, overwrite=overwrite)
     if missing := missing_packages(name):
         raise InputError(
             f"{form.title} needs {', '.join(missing)}; install with: pip install 'rethined[{form.extra}]'"
@@ -233,15 +232,21 @@ def versions(name: str) -> dict[str, str]:
     return {distribution: importlib.metadata.version(distribution) for distribution in found}
 
 
-def _check_output(path: Path, form: Format, overwrite: bool) -> None:
-    if path.suffix not in (form.suffix, form.beside, ".json", ".sha256"):
-        raise InputError(f"output is {path.name}; {form.title} is written to a name that ends in {form.suffix}")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already; choose another name or use --overwrite")
-    if path.is_dir() and path.suffix != ".mlpackage":
-        raise InputError(f"{path} is a folder; give the name of a file")
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent} is not a folder; create it first")
+def check_outputs(paths: Sequence[Path], form: Format, *, overwrite: bool) -> None:
+    """Refuse early what could not be written: the file of `form`, then those beside it.
+
+    Raises:
+        InputError: another suffix than the format's, a file that exists and must not be replaced, or no folder.
+    """
+    if paths[0].suffix != form.suffix:
+        raise InputError(f"output is {paths[0].name}; {form.title} is written to a name that ends in {form.suffix}")
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise InputError(f"{path} exists already; choose another name or use --overwrite")
+        if path.is_dir() and path.suffix != ".mlpackage":
+            raise InputError(f"{path} is a folder; give the name of a file")
+        if not path.parent.is_dir():
+            raise InputError(f"{path.parent} is not a folder; create it first")
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
