@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -443,24 +444,45 @@ def test_the_command_line_refuses_in_one_line(tmp_path: Path, rethined: Any) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_hub_folder_loads_again(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.util
+PUBLISHED = {"README.md", "LICENSE", "config.json", "model.safetensors", "model.onnx", "model.onnx.sha256"}
 
+
+def test_a_hub_folder_has_core_ml(weights: Path, tmp_path: Path) -> None:
+    for package in formats.missing_packages("coreml"):
+        pytest.skip(f"{package} is not installed")
+    folder = tmp_path / "hub"
+    list(hub.publish(weights, folder))
+    package = folder / "RETHINED.mlpackage"
+    assert {path.name for path in folder.iterdir()} == PUBLISHED | {package.name, f"{package.name}.json"}
+    assert f"`{package.name}`" in (folder / "README.md").read_text()
+    assert json.loads((folder / f"{package.name}.json").read_text())["sizes"] == hub.ASPECTS.split(",")
+    compare("coreml", package, weights, "fp16", core.parse_sizes(hub.ASPECTS, SMALL.stride)[1:2])
+
+
+def test_a_hub_folder_loads_again(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "coremltools" else find(name))
     folder = tmp_path / "hub"
     lines = list(hub.publish(weights, folder))
     names = {path.name for path in folder.iterdir()}
-    assert names == {"README.md", "config.json", "model.safetensors", "model.onnx", "model.onnx.sha256"}
+    assert names == PUBLISHED
     assert [path.name for path in tmp_path.iterdir()] == ["hub"]
     assert "coreml" in lines[0]
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: apache-2.0\n")
-    assert all(f"`{name}`" in card for name in names - {"README.md", "model.onnx.sha256"})
+    assert all(f"`{name}`" in card for name in names - {"README.md", "LICENSE", "model.onnx.sha256"})
+    for value in (*onnx.load(folder / "model.onnx").graph.input, *onnx.load(folder / "model.onnx").graph.output):
+        sides = [side.dim_value or side.dim_param for side in value.type.tensor_type.shape.dim]
+        shape = ", ".join(map(str, sides)).replace("height", "h").replace("width", "w")
+        assert f"`{value.name}` | ({shape}) |" in card
+    assert (folder / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     assert len({path.stat().st_mode for path in folder.iterdir() if path.is_file()}) == 1  # one may read what all may
     loaded = hub.HubModel.from_pretrained(folder)
     want = core.load_weights(weights)[0].state_dict()
     assert all(torch.equal(value, want[name]) for name, value in loaded.state_dict().items())
+    again, metadata = core.load_weights(folder / "model.safetensors")
+    assert all(torch.equal(value, want[name]) for name, value in again.state_dict().items())
+    assert (metadata["rethined.training"], metadata["rethined.licence"]) == ("none", "Apache-2.0")
     assert Engine(folder / "model.onnx").config == SMALL
     config = folder / "config.json"
     config.write_text(config.read_text().replace('version\\": 3', 'version\\": 9'))
