@@ -390,13 +390,84 @@ def test_cpp(cpp: Path, cases: dict[str, Case], name: str, tmp_path: Path) -> No
     case.check(read(out, case.image), OpenVino())
 
 
-def test_cpp_says_what_it_was_not_given(cpp: Path, cases: dict[str, Case], tmp_path: Path) -> None:
-    out = tmp_path / "out.ppm"
-    wrong = [cpp, CORE, cases["512"].photo, cases["odd"].mask, out]
-    done = subprocess.run([*map(str, wrong)], capture_output=True, text=True, check=False)
+@pytest.fixture(params=["python", "node", "cpp"])
+def program(request: pytest.FixtureRequest) -> list[Any]:
+    """The command of each runner."""
+    if request.param == "python":
+        return [sys.executable, "-I", RUNNERS / "python" / "inpaint.py"]
+    if request.param == "node":
+        return ["node", request.getfixturevalue("typescript") / "dist" / "node.js"]
+    return [request.getfixturevalue("cpp")]
+
+
+def small(folder: Path) -> tuple[Path, Path]:
+    """A photo and a mask of 40 x 33 pixels."""
+    image = np.random.default_rng(0).integers(0, 256, (33, 40, 3), np.uint8)
+    mask = np.zeros((33, 40), np.uint8)
+    mask[10:20, 15:25] = 255
+    return write(folder / "photo.ppm", image), write(folder / "mask.pgm", mask)
+
+
+def test_runners_read_comments_and_nothing_behind_the_pixels(program: list[Any], tmp_path: Path) -> None:
+    photo, mask = small(tmp_path)
+    run(*program, CORE, photo, mask, tmp_path / "plain.ppm")
+    for path in (photo, mask):
+        magic, size, rest = path.read_bytes().split(b"\n", 2)
+        path.write_bytes(magic + b" # 7 8\n#\n" + size.replace(b" ", b" # 9\n\t") + b"\n" + rest + b"\n# more\n")
+    run(*program, CORE, photo, mask, tmp_path / "commented.ppm")
+    assert (tmp_path / "commented.ppm").read_bytes() == (tmp_path / "plain.ppm").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("cut photo", "photo.ppm is cut short"),
+        ("cut mask", "mask.pgm is cut short"),
+        ("cut header", "photo.ppm is not a binary"),
+        ("text", "photo.ppm is not a binary"),
+        ("16 bits", "photo.ppm is not a binary"),
+        ("swapped", "mask.pgm is not a binary"),
+        ("other mask", "mask"),
+        ("no photo", "photo.ppm"),
+        ("no model", "none.onnx"),
+        ("cut model", "cut.onnx"),
+        ("pipeline", "pipeline.onnx"),
+    ],
+)
+def test_runners_say_in_a_sentence_what_they_were_not_given(
+    program: list[Any], pipeline: Path, tmp_path: Path, wrong: str, words: str
+) -> None:
+    (photo, mask), core = small(tmp_path), CORE
+    pixels = photo.read_bytes()
+    if wrong == "cut photo":
+        photo.write_bytes(pixels[:-3])
+    if wrong == "cut mask":
+        mask.write_bytes(mask.read_bytes()[:-1])
+    if wrong == "cut header":
+        photo.write_bytes(pixels[:8])
+    if wrong == "text":
+        photo.write_bytes(pixels.replace(b"P6", b"P3", 1))
+    if wrong == "16 bits":
+        photo.write_bytes(pixels.replace(b"255", b"65535", 1))
+    if wrong == "swapped":
+        photo, mask = mask, photo
+    if wrong == "other mask":
+        write(mask, np.full((40, 33), 255, np.uint8))
+    if wrong == "no photo":
+        photo.unlink()
+    if wrong == "no model":
+        core = tmp_path / "none.onnx"
+    if wrong == "cut model":
+        core = tmp_path / "cut.onnx"
+        core.write_bytes(CORE.read_bytes()[:1000])
+    if wrong == "pipeline":
+        core = pipeline
+    command = [*program, core, photo, mask, tmp_path / "out.ppm"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 2
-    assert done.stderr == "mask and photo differ in width\n"
-    assert not out.exists()
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / "out.ppm").exists()
 
 
 @pytest.fixture(scope="module")
