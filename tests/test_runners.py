@@ -6,6 +6,7 @@ import ast
 import base64
 import importlib
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -538,8 +539,11 @@ def test_pipeline_has_standard_operators_alone(pipeline: Path) -> None:
     model = onnx.load(pipeline)
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
     assert not {node.op_type for node in nodes(model.graph) if node.domain}
+    assert model.doc_string.startswith("Fills the hole of a photograph")
     facts = {entry.key: entry.value for entry in model.metadata_props}
     assert facts["rethined.licence"] == "Apache-2.0"
+    assert facts["rethined.parameters"] == "888308"
+    assert json.loads(facts["rethined.inputs"]).keys() == {"image", "mask", "result"}
     load_weights = importlib.import_module("rethined.export.core").load_weights
     for read in (Engine, load_weights):
         with pytest.raises(WeightsError, match=r"pipeline\.onnx is a pipeline, not a core"):

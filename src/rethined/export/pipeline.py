@@ -314,7 +314,13 @@ def to_pipeline(name: str, core: bytes) -> bytes:
         [*g.initializers.values(), *model.graph.initializer],
     )
     opsets = [helper.make_opsetid("", OPSET)]
-    made = helper.make_model(graph, producer_name="rethined", opset_imports=opsets, ir_version=model.ir_version)
+    made = helper.make_model(
+        graph,
+        producer_name="rethined",
+        doc_string="Fills the hole of a photograph of any size: RETHINED, every stage from photo and mask to result",
+        opset_imports=opsets,
+        ir_version=model.ir_version,
+    )
     facts["rethined.inputs"] = json.dumps(
         {
             "image": "(height, width, 3) uint8 RGB",
