@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,7 +53,8 @@ def once() -> Iterator[None]:
     def remembered(
         model: Rethined, metadata: dict[str, str], size: core.Size | None = None, *, half: bool = False
     ) -> bytes:
-        key = (model.config, sum(float(value.sum()) for value in model.state_dict().values()), size, half)
+        weights = sum(float(value.sum()) for value in model.state_dict().values())
+        key = (model.config, weights, model.coarse.by_rows, size, half)
         if key not in made:
             made[key] = to_onnx(model, metadata, size, half=half)
         return made[key]
@@ -200,6 +202,10 @@ def test_a_fixed_core_is_what_compilers_ask_for(exported: Callable[[str, str], P
     )
 
 
+def test_a_size_given_twice_is_one_size() -> None:
+    assert core.parse_sizes("512x512, 448x576,512x512", 32) == [core.Size(512, 512), core.Size(448, 576)]
+
+
 def test_one_core_takes_any_size(weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "core.onnx"
     difference, size = formats.export("onnx", weights, path)
@@ -221,6 +227,42 @@ def test_one_core_takes_any_size(weights: Path, tmp_path: Path) -> None:
     hole = np.zeros((70, 90), np.bool_)
     hole[30:40, 30:50] = True
     assert (Engine(path)(image, hole)[~hole] == image[~hole]).all()
+
+
+def compare(name: str, path: Path, weights: Path, precision: str, sizes: list[core.Size]) -> None:
+    """The file alone with PyTorch, at sizes and on inputs that the exporter may not have seen."""
+    model, _ = core.load_weights(weights)
+    module = importlib.import_module(f"rethined.export.{name}")
+    assert module.operators(path) <= module.ALLOWED
+    run = module.load(path, 2)
+    for seed, size in enumerate(sizes, 50):
+        inputs = core.sample(model.config, size, seed)
+        with torch.no_grad():
+            want = Core(model).eval()(*inputs)
+        for ours, theirs in zip(run(tuple(value.numpy() for value in inputs)), want, strict=True):
+            assert ours.shape == theirs.shape
+            assert np.abs(ours - theirs.numpy()).max() <= formats.tolerance(name, precision)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_one_openvino_core_takes_any_size(weights: Path, tmp_path: Path, precision: str) -> None:
+    for package in formats.missing_packages("openvino"):
+        pytest.skip(f"{package} is not installed")
+    path = tmp_path / "core.xml"
+    photos = ROOT / "examples/photos" if precision == "int8" else None
+    formats.export("openvino", weights, path, precision=precision, calibration=photos)
+    assert json.loads(path.with_name("core.xml.json").read_text())["sizes"] == "any"
+    compare("openvino", path, weights, precision, [core.Size(96, 352), core.Size(224, 64)])
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_one_core_ml_program_takes_several_sizes(weights: Path, tmp_path: Path, precision: str) -> None:
+    for package in formats.missing_packages("coreml"):
+        pytest.skip(f"{package} is not installed")
+    path, sizes = tmp_path / "core.mlpackage", "64x96,96x64,128x128"
+    formats.export("coreml", weights, path, size=sizes, precision=precision)
+    assert json.loads(path.with_name("core.mlpackage.json").read_text())["sizes"] == sizes.split(",")
+    compare("coreml", path, weights, precision, core.parse_sizes(sizes, SMALL.stride))
 
 
 @pytest.mark.parametrize("hole", ["a spot", "spots far apart", "most of it"])
@@ -310,6 +352,11 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("tea", {}, r"'tea'; choose one of onnx, openvino, coreml, executorch, litert, ncnn, pipeline or hub"),
     ("onnx", {"size": "512"}, r"multiples of 32 from 32 to 4096, such as 512x512"),
     ("onnx", {"size": "100x512"}, r"100x512"),
+    ("onnx", {"size": ""}, r"size is empty; give HEIGHTxWIDTH"),
+    ("coreml", {"size": "64x64,"}, r"size is empty"),
+    ("onnx", {"size": "٦٤x٦٤"}, r"multiples of 32"),
+    ("onnx", {"size": "99999x64"}, r"size is 99999x64"),
+    ("onnx", {"precision": ""}, r"not exported in '' but in fp32"),
     ("onnx", {"size": "64x64,96x96"}, r"several work with coreml"),
     ("onnx", {"precision": "int4"}, r"fp32 or fp16 or int8"),
     ("ncnn", {"precision": "int8"}, r"int8 works with onnx and openvino"),
@@ -333,6 +380,11 @@ def test_what_cannot_be_is_refused_in_one_sentence(
 def test_outputs_are_not_guessed_and_not_overwritten(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends in \.xml"):
         formats.export("openvino", weights, tmp_path / "core.onnx")
+    for out in ("core", "core.json", "core.onnx.sha256", "core.ONNX", "."):
+        with pytest.raises(InputError, match=r"ends in \.onnx"):
+            formats.export("onnx", weights, tmp_path / out)
+    with pytest.raises(InputError, match=r"ends in \.xml"):
+        formats.export("openvino", weights, tmp_path / "core.bin")
     with pytest.raises(InputError, match="create it first"):
         formats.export("onnx", weights, tmp_path / "none" / "core.onnx")
     (tmp_path / "core.bin").write_text("mine")
@@ -359,7 +411,10 @@ def test_weights_of_another_kind_are_refused(weights: Path, tmp_path: Path) -> N
     newer = tmp_path / "newer.safetensors"
     state = core.load_weights(weights)[0].state_dict()
     save_file(state, newer, {"rethined.config": SMALL.to_json().replace('"version": 3', '"version": 9')})
-    with pytest.raises(WeightsError, match="upgrade rethined"):
+    with pytest.raises(WeightsError, match=r"newer\.safetensors: .*upgrade rethined"):
+        formats.export("onnx", newer, tmp_path / "core.onnx")
+    save_file(state, newer, {"format": "pt"})
+    with pytest.raises(WeightsError, match=r"newer\.safetensors is not a rethined core"):
         formats.export("onnx", newer, tmp_path / "core.onnx")
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(WeightsError, match=r"text\.onnx"):
@@ -378,6 +433,10 @@ def test_the_command_line_refuses_in_one_line(tmp_path: Path, rethined: Any) -> 
         ("export", "onnx", "--dynamic", "--size", SIZE, "-o", "x.onnx"),
         ("export", "hub", "--precision", "fp16", "-o", "x"),
         ("export", "hub", "-o", "x"),
+        ("export", "hub", "--size", "", "-o", "x"),
+        ("export", "coreml", "-o", "x"),
+        ("export", "pipeline", "-o", "x.txt"),
+        ("export", "pipeline", "-o", "."),
     ):
         done = rethined(*arguments)
         assert done.returncode == 2, done.stderr
@@ -385,24 +444,45 @@ def test_the_command_line_refuses_in_one_line(tmp_path: Path, rethined: Any) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_hub_folder_loads_again(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.util
+PUBLISHED = {"README.md", "LICENSE", "config.json", "model.safetensors", "model.onnx", "model.onnx.sha256"}
 
+
+def test_a_hub_folder_has_core_ml(weights: Path, tmp_path: Path) -> None:
+    for package in formats.missing_packages("coreml"):
+        pytest.skip(f"{package} is not installed")
+    folder = tmp_path / "hub"
+    list(hub.publish(weights, folder))
+    package = folder / "RETHINED.mlpackage"
+    assert {path.name for path in folder.iterdir()} == PUBLISHED | {package.name, f"{package.name}.json"}
+    assert f"`{package.name}`" in (folder / "README.md").read_text()
+    assert json.loads((folder / f"{package.name}.json").read_text())["sizes"] == hub.ASPECTS.split(",")
+    compare("coreml", package, weights, "fp16", core.parse_sizes(hub.ASPECTS, SMALL.stride)[1:2])
+
+
+def test_a_hub_folder_loads_again(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "coremltools" else find(name))
     folder = tmp_path / "hub"
     lines = list(hub.publish(weights, folder))
     names = {path.name for path in folder.iterdir()}
-    assert names == {"README.md", "config.json", "model.safetensors", "model.onnx", "model.onnx.sha256"}
+    assert names == PUBLISHED
     assert [path.name for path in tmp_path.iterdir()] == ["hub"]
     assert "coreml" in lines[0]
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: apache-2.0\n")
-    assert all(f"`{name}`" in card for name in names - {"README.md", "model.onnx.sha256"})
+    assert all(f"`{name}`" in card for name in names - {"README.md", "LICENSE", "model.onnx.sha256"})
+    for value in (*onnx.load(folder / "model.onnx").graph.input, *onnx.load(folder / "model.onnx").graph.output):
+        sides = [side.dim_value or side.dim_param for side in value.type.tensor_type.shape.dim]
+        shape = ", ".join(map(str, sides)).replace("height", "h").replace("width", "w")
+        assert f"`{value.name}` | ({shape}) |" in card
+    assert (folder / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     assert len({path.stat().st_mode for path in folder.iterdir() if path.is_file()}) == 1  # one may read what all may
     loaded = hub.HubModel.from_pretrained(folder)
     want = core.load_weights(weights)[0].state_dict()
     assert all(torch.equal(value, want[name]) for name, value in loaded.state_dict().items())
+    again, metadata = core.load_weights(folder / "model.safetensors")
+    assert all(torch.equal(value, want[name]) for name, value in again.state_dict().items())
+    assert (metadata["rethined.training"], metadata["rethined.licence"]) == ("none", "Apache-2.0")
     assert Engine(folder / "model.onnx").config == SMALL
     config = folder / "config.json"
     config.write_text(config.read_text().replace('version\\": 3', 'version\\": 9'))

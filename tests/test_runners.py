@@ -6,6 +6,7 @@ import ast
 import base64
 import importlib
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -407,13 +408,84 @@ def test_cpp(cpp: Path, cases: dict[str, Case], name: str, tmp_path: Path) -> No
     case.check(read(out, case.image), OpenVino())
 
 
-def test_cpp_says_what_it_was_not_given(cpp: Path, cases: dict[str, Case], tmp_path: Path) -> None:
-    out = tmp_path / "out.ppm"
-    wrong = [cpp, CORE, cases["512"].photo, cases["odd"].mask, out]
-    done = subprocess.run([*map(str, wrong)], capture_output=True, text=True, check=False)
+@pytest.fixture(params=["python", "node", "cpp"])
+def program(request: pytest.FixtureRequest) -> list[Any]:
+    """The command of each runner."""
+    if request.param == "python":
+        return [sys.executable, "-I", RUNNERS / "python" / "inpaint.py"]
+    if request.param == "node":
+        return ["node", request.getfixturevalue("typescript") / "dist" / "node.js"]
+    return [request.getfixturevalue("cpp")]
+
+
+def small(folder: Path) -> tuple[Path, Path]:
+    """A photo and a mask of 40 x 33 pixels."""
+    image = np.random.default_rng(0).integers(0, 256, (33, 40, 3), np.uint8)
+    mask = np.zeros((33, 40), np.uint8)
+    mask[10:20, 15:25] = 255
+    return write(folder / "photo.ppm", image), write(folder / "mask.pgm", mask)
+
+
+def test_runners_read_comments_and_nothing_behind_the_pixels(program: list[Any], tmp_path: Path) -> None:
+    photo, mask = small(tmp_path)
+    run(*program, CORE, photo, mask, tmp_path / "plain.ppm")
+    for path in (photo, mask):
+        magic, size, rest = path.read_bytes().split(b"\n", 2)
+        path.write_bytes(magic + b" # 7 8\n#\n" + size.replace(b" ", b" # 9\n\t") + b"\n" + rest + b"\n# more\n")
+    run(*program, CORE, photo, mask, tmp_path / "commented.ppm")
+    assert (tmp_path / "commented.ppm").read_bytes() == (tmp_path / "plain.ppm").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("cut photo", "photo.ppm is cut short"),
+        ("cut mask", "mask.pgm is cut short"),
+        ("cut header", "photo.ppm is not a binary"),
+        ("text", "photo.ppm is not a binary"),
+        ("16 bits", "photo.ppm is not a binary"),
+        ("swapped", "mask.pgm is not a binary"),
+        ("other mask", "mask"),
+        ("no photo", "photo.ppm"),
+        ("no model", "none.onnx"),
+        ("cut model", "cut.onnx"),
+        ("pipeline", "pipeline.onnx"),
+    ],
+)
+def test_runners_say_in_a_sentence_what_they_were_not_given(
+    program: list[Any], pipeline: Path, tmp_path: Path, wrong: str, words: str
+) -> None:
+    (photo, mask), core = small(tmp_path), CORE
+    pixels = photo.read_bytes()
+    if wrong == "cut photo":
+        photo.write_bytes(pixels[:-3])
+    if wrong == "cut mask":
+        mask.write_bytes(mask.read_bytes()[:-1])
+    if wrong == "cut header":
+        photo.write_bytes(pixels[:8])
+    if wrong == "text":
+        photo.write_bytes(pixels.replace(b"P6", b"P3", 1))
+    if wrong == "16 bits":
+        photo.write_bytes(pixels.replace(b"255", b"65535", 1))
+    if wrong == "swapped":
+        photo, mask = mask, photo
+    if wrong == "other mask":
+        write(mask, np.full((40, 33), 255, np.uint8))
+    if wrong == "no photo":
+        photo.unlink()
+    if wrong == "no model":
+        core = tmp_path / "none.onnx"
+    if wrong == "cut model":
+        core = tmp_path / "cut.onnx"
+        core.write_bytes(CORE.read_bytes()[:1000])
+    if wrong == "pipeline":
+        core = pipeline
+    command = [*program, core, photo, mask, tmp_path / "out.ppm"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 2
-    assert done.stderr == "mask and photo differ in width\n"
-    assert not out.exists()
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / "out.ppm").exists()
 
 
 @pytest.fixture(scope="module")
@@ -422,7 +494,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from rethined.export.pipeline import export_pipeline
 
     path = tmp_path_factory.mktemp("pipeline") / "pipeline.onnx"
-    assert max(export_pipeline(CORE.read_bytes(), path).values()) <= 1e-3
+    assert max(export_pipeline(CORE.name, CORE.read_bytes(), path).values()) <= 1e-3
     return path
 
 
@@ -484,10 +556,15 @@ def test_pipeline_has_standard_operators_alone(pipeline: Path) -> None:
     model = onnx.load(pipeline)
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
     assert not {node.op_type for node in nodes(model.graph) if node.domain}
+    assert model.doc_string.startswith("Fills the hole of a photograph")
     facts = {entry.key: entry.value for entry in model.metadata_props}
     assert facts["rethined.licence"] == "Apache-2.0"
-    with pytest.raises(WeightsError, match="not a rethined core"):
-        Engine(pipeline)
+    assert facts["rethined.parameters"] == "888308"
+    assert json.loads(facts["rethined.inputs"]).keys() == {"image", "mask", "result"}
+    load_weights = importlib.import_module("rethined.export.core").load_weights
+    for read in (Engine, load_weights):
+        with pytest.raises(WeightsError, match=r"pipeline\.onnx is a pipeline, not a core"):
+            read(pipeline)
 
 
 def test_pipeline_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -497,17 +574,48 @@ def test_pipeline_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(pipeline, "CHECKED", ((300, 200, 0.2),))
     monkeypatch.setattr(pipeline, "pseudo_random", lambda cell, number: (cell % 65521, cell % 65521))
     with pytest.raises(BackendError, match="disagrees with the engine"):
-        pipeline.export_pipeline(CORE.read_bytes(), tmp_path / "out.onnx")
+        pipeline.export_pipeline(CORE.name, CORE.read_bytes(), tmp_path / "out.onnx")
     assert not list(tmp_path.iterdir())
 
 
-def test_pipeline_of_what_is_no_core(tmp_path: Path) -> None:
-    pytest.importorskip("onnx", reason="onnx is not installed")
+def test_pipeline_of_what_is_no_core(pipeline: Path, tmp_path: Path) -> None:
     from rethined.export.pipeline import export_pipeline
 
-    with pytest.raises(WeightsError, match="not an ONNX file"):
-        export_pipeline(b"nothing of the kind", tmp_path / "out.onnx")
+    for core, message in (
+        (b"nothing of the kind", "some.onnx is not an ONNX file"),
+        (b"", "some.onnx is not a rethined core"),
+        (pipeline.read_bytes(), "some.onnx is a pipeline, not a core"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            export_pipeline("some.onnx", core, tmp_path / "out.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_pipeline_of_a_core_of_one_size_is_refused(rethined: Any, tmp_path: Path, precision: str) -> None:
+    formats = importlib.import_module("rethined.export.formats")
+    for package in formats.missing_packages("onnx"):
+        pytest.skip(f"{package} is not installed")
+    photos = ROOT / "examples/photos" if precision == "int8" else None
+    formats.export("onnx", None, tmp_path / "one.onnx", size="64x96", precision=precision, calibration=photos)
+    done = rethined("export", "pipeline", "one.onnx", "-o", "out.onnx")
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("error: one.onnx takes 64x96 alone and a pipeline any size")
+    assert done.stderr.count(b"\n") == 1
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_pipeline_replaces_nothing_and_names_its_extra(rethined: Any, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    (tmp_path / "out.onnx.sha256").write_text("mine")
+    done = rethined("export", "pipeline", "-o", "out.onnx")
+    assert done.returncode == 2
+    assert b"out.onnx.sha256 exists already" in done.stderr
+    done = rethined("export", "pipeline", "-o", "other.onnx", prelude="import sys; sys.modules['onnx'] = None")
+    assert done.returncode == 2
+    assert b"pip install 'rethined[export]'" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["out.onnx.sha256"]
+    assert (tmp_path / "out.onnx.sha256").read_text() == "mine"
 
 
 @pytest.mark.parametrize("sample", ["swift/Inpainter.swift", "kotlin/Inpainter.kt"])

@@ -83,11 +83,7 @@ class OnnxBackend:
         except (states.InvalidProtobuf, states.InvalidGraph, states.Fail, states.InvalidArgument) as error:
             raise WeightsError(f"{name} is not an ONNX model that runs here: {str(error).splitlines()[0]}") from error
         metadata = self._session.get_modelmeta().custom_metadata_map
-        if "rethined.config" not in metadata:
-            raise WeightsError(
-                f"{name} is not a rethined core: it carries no rethined.config; export it with rethined"
-            )
-        self.config = ModelConfig.from_json(metadata["rethined.config"])
+        self.config = weights.config(name, metadata)
         shape = self._session.get_inputs()[0].shape[2:]
         self.size = (shape[0], shape[1]) if all(isinstance(side, int) for side in shape) else None
         self._facts = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from rethined.config import ModelConfig
 from rethined.errors import InputError, WeightsError
 
 DEFAULT_NAME = "rethined.onnx"
@@ -43,3 +45,23 @@ def read(path: Path | None) -> tuple[str, bytes, str]:
     elif path is None:
         raise WeightsError(f"{name} has no checksum beside it; install rethined again")
     return name, data, digest
+
+
+def config(name: str, metadata: Mapping[str, str]) -> ModelConfig:
+    """The architecture in the metadata of weights, which are called `name`.
+
+    Raises:
+        WeightsError: they are not weights of rethined, or of another version of it.
+    """
+    if "rethined.pipeline" in metadata:
+        raise WeightsError(
+            f"{name} is a pipeline, not a core: ONNX Runtime runs it alone; give what `rethined export onnx` wrote"
+        )
+    if "rethined.config" not in metadata:
+        raise WeightsError(
+            f"{name} is not a rethined core: it carries no rethined.config; give a file that rethined wrote"
+        )
+    try:
+        return ModelConfig.from_json(metadata["rethined.config"])
+    except WeightsError as error:
+        raise WeightsError(f"{name}: {error}") from error

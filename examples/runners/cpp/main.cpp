@@ -2,6 +2,7 @@
 
 #include <fstream>
 #include <iostream>
+#include <limits>
 #include <openvino/openvino.hpp>
 
 #include "rethined.hpp"
@@ -9,8 +10,12 @@
 // The core in OpenVINO, which reads the ONNX file.
 static rethined::Core open_core(const std::string& path) {
     ov::Core runtime;
-    // Processors with matrix units would compute in bfloat16.
-    auto model = runtime.compile_model(path, "CPU", ov::hint::inference_precision(ov::element::f32));
+    ov::CompiledModel model;
+    try {  // processors with matrix units would compute in bfloat16
+        model = runtime.compile_model(path, "CPU", ov::hint::inference_precision(ov::element::f32));
+    } catch (const ov::Exception&) {  // whose words are many
+        throw std::runtime_error(path + " is not a core that OpenVINO can load");
+    }
     return [model](const rethined::Small& small) mutable {
         const auto h = std::size_t(small.h), w = std::size_t(small.w);
         auto request = model.create_infer_request();
@@ -34,13 +39,22 @@ struct Picture {
     rethined::Bytes pixels;
 };
 
+// A number of the header, after white space and comments.
+static int number(std::istream& file) {
+    int value = 0;
+    while ((file >> std::ws).peek() == '#') file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+    file >> value;
+    return value;
+}
+
 static Picture read(const std::string& path, const std::string& kind, int channels) {
     std::ifstream file(path, std::ios::binary);
     std::string magic;
-    int width = 0, height = 0, peak = 0;
-    file >> magic >> width >> height >> peak;
+    file >> magic;
+    const int width = number(file), height = number(file), peak = number(file);
     file.get();
-    if (!file || magic != kind || peak != 255) throw std::runtime_error(path + " is not a binary " + kind + " of 8 bits");
+    if (!file || magic != kind || width < 1 || height < 1 || peak != 255)
+        throw std::runtime_error(path + " is not a binary " + kind + " of 8 bits");
     Picture picture{height, width, rethined::Bytes(std::size_t(height) * width * channels)};
     if (!file.read(reinterpret_cast<char*>(picture.pixels.data()), std::streamsize(picture.pixels.size())))
         throw std::runtime_error(path + " is cut short");

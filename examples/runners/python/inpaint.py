@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -695,24 +696,44 @@ def enlarged(picture: np.ndarray, y: np.ndarray, x: np.ndarray, scale: int) -> n
     return np.asarray(left * (1 - fx) + right * fx, f32)
 
 
-def read_pnm(path: Path) -> np.ndarray:
-    """A binary PPM (H, W, 3) or PGM (H, W) of 8 bits, without comments."""
-    data = path.read_bytes()
-    kind, width, height, peak = data.split(maxsplit=4)[:4]
-    if kind not in (b"P5", b"P6") or peak != b"255":
-        raise ValueError(f"{path} is not a binary PPM or PGM of 8 bits")
-    shape = (int(height), int(width), 3)[: 3 if kind == b"P6" else 2]
-    return np.frombuffer(data[-math.prod(shape) :], np.uint8).reshape(shape)
+def read_pnm(path: str, kind: str) -> np.ndarray:
+    """A binary PPM (H, W, 3) or PGM (H, W) of 8 bits, as `kind` says; what follows the pixels is not read."""
+    data = Path(path).read_bytes()
+    header = re.match((b"P6" if kind == "PPM" else b"P5") + rb"(?:\s|#[^\n]*\n)+([1-9]\d{0,8})" * 3 + rb"\s", data)
+    if header is None or header[3] != b"255":
+        raise ValueError(f"{path} is not a binary {kind} of 8 bits")
+    shape = (int(header[2]), int(header[1]), 3)[: 3 if kind == "PPM" else 2]
+    if len(data) - header.end() < math.prod(shape):
+        raise ValueError(f"{path} is cut short")
+    return np.frombuffer(data, np.uint8, math.prod(shape), header.end()).reshape(shape)
+
+
+def open_core(path: str) -> ort.InferenceSession:
+    """A core that takes any size, in ONNX Runtime."""
+    data, states = Path(path).read_bytes(), ort.capi.onnxruntime_pybind11_state
+    try:
+        session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    except (states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf) as error:
+        raise ValueError(f"{path} is not a model that ONNX Runtime can load") from error
+    if [value.name for value in session.get_inputs()] != ["image", "mask", "detail"]:
+        raise ValueError(f"{path} is not a rethined core; give one written by `rethined export onnx`")
+    if all(isinstance(side, int) for side in session.get_inputs()[0].shape):
+        raise ValueError(f"{path} takes one size alone; give a core exported without --size")
+    return session
 
 
 def main() -> None:
     if len(sys.argv) != 5:
-        sys.exit("usage: python inpaint.py rethined.onnx photo.ppm mask.pgm filled.ppm")
-    core, photo, mask, out = map(Path, sys.argv[1:])
-    session = ort.InferenceSession(core, providers=["CPUExecutionProvider"])
-    result = inpaint(session, read_pnm(photo), read_pnm(mask) >= 128)
-    out.write_bytes(b"P6\n%d %d\n255\n" % (result.shape[1], result.shape[0]) + result.tobytes())
+        raise ValueError("usage: python inpaint.py rethined.onnx photo.ppm mask.pgm filled.ppm")
+    core, photo, mask, out = sys.argv[1:]
+    image, hole = read_pnm(photo, "PPM"), read_pnm(mask, "PGM") >= 128
+    result = inpaint(open_core(core), image, hole)
+    Path(out).write_bytes(b"P6\n%d %d\n255\n" % (result.shape[1], result.shape[0]) + result.tobytes())
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

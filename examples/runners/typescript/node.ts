@@ -4,19 +4,30 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { inpaint, onnxCore } from "./rethined.js";
 
-/** Pixels of a binary PPM or PGM of 8 bits, without comments. */
-function read(path: string, kind: "P5" | "P6") {
+/** Pixels of a binary PPM or PGM of 8 bits; what follows them is not read. */
+function read(path: string, kind: "PPM" | "PGM") {
   const bytes = readFileSync(path);
-  const [magic, width, height, peak] = bytes.toString("latin1", 0, 64).split(/\s+/);
-  if (magic !== kind || peak !== "255") throw new Error(`${path} is not a binary ${kind === "P6" ? "PPM" : "PGM"} of 8 bits`);
-  const size = Number(width) * Number(height) * (kind === "P6" ? 3 : 1);
-  return { data: new Uint8Array(bytes.subarray(bytes.length - size)), width: Number(width), height: Number(height) };
+  const number = String.raw`(?:\s|#[^\n]*\n)+([1-9]\d{0,8})`;
+  const header = bytes.toString("latin1", 0, 2 ** 16).match(`^${kind === "PPM" ? "P6" : "P5"}${number.repeat(3)}\\s`);
+  if (header?.[3] !== "255") throw new Error(`${path} is not a binary ${kind} of 8 bits`);
+  const [begin, width, height] = [header[0].length, Number(header[1]), Number(header[2])];
+  const size = width * height * (kind === "PPM" ? 3 : 1);
+  const data = new Uint8Array(bytes.subarray(begin, begin + size));
+  if (data.length < size) throw new Error(`${path} is cut short`);
+  return { data, width, height };
 }
 
-const [core, photo, mask, out] = process.argv.slice(2);
-if (!core || !photo || !mask || !out) throw new Error("usage: node.js rethined.onnx photo.ppm mask.pgm filled.ppm");
-const session = await InferenceSession.create(core);
-const image = read(photo, "P6"), holes = read(mask, "P5");
-if (holes.width !== image.width) throw new Error(`mask is ${holes.width} wide, image ${image.width}`);
-const result = await inpaint(onnxCore(Tensor, session), image, holes.data.map((value) => Number(value >= 128)));
-writeFileSync(out, Buffer.concat([Buffer.from(`P6\n${image.width} ${image.height}\n255\n`), Buffer.from(result.buffer)]));
+try {
+  const [core, photo, mask, out] = process.argv.slice(2);
+  if (!core || !photo || !mask || !out) throw new Error("usage: node node.js rethined.onnx photo.ppm mask.pgm filled.ppm");
+  const image = read(photo, "PPM"), holes = read(mask, "PGM");
+  const [given, wanted] = [holes, image].map(({ width, height }) => `${width}x${height}`);
+  if (given !== wanted) throw new Error(`mask is ${given}, image ${wanted}`);
+  const session = await InferenceSession.create(core);
+  if (!session.inputNames.includes("detail")) throw new Error(`${core} is not a rethined core`);
+  const result = await inpaint(onnxCore(Tensor, session), image, holes.data.map((value) => Number(value >= 128)));
+  writeFileSync(out, Buffer.concat([Buffer.from(`P6\n${image.width} ${image.height}\n255\n`), Buffer.from(result.buffer)]));
+} catch (error) {
+  console.error((error as Error).message.split("\n", 1)[0]);
+  process.exitCode = 2;
+}

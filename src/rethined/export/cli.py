@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rethined.errors import BackendError, InputError
+from rethined.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -51,19 +51,20 @@ def export(
 ) -> int:
     """Write weights for a runtime; nothing is written if the result differs from PyTorch's."""
     from rethined.export import formats
-    from rethined.image import check_output
 
+    given = dynamic or any(option is not None for option in (size, precision, calibration))
     if format == "hub":
-        if size or dynamic or precision or calibration:
+        if given:
             raise InputError("hub has no size, precision or calibration: it holds the usual forms; leave these out")
         return _hub(weights, output)
     if format == "pipeline":
-        if size or dynamic or precision or calibration:
+        if given:
             raise InputError("pipeline takes any size and has one form; leave out size, precision and calibration")
-        check_output(output, overwrite=overwrite)
+        beside = output.parent / f"{output.name}.sha256"
+        formats.check_outputs([output, beside], formats.FORMATS["onnx"], overwrite=overwrite)
         return _pipeline(weights, output)
     if dynamic:
-        if size:
+        if size is not None:
             raise InputError(f"--dynamic is any size and --size is {size}; give one of them")
         if format in formats.FORMATS and not formats.FORMATS[format].any_size:
             able = [name for name, form in formats.FORMATS.items() if form.any_size]
@@ -98,12 +99,13 @@ def _pipeline(weights: Path | None, output: Path) -> int:
 
         if weights is not None and weights.suffix == ".safetensors":
             model, metadata = load_weights(weights)
+            name = weights.name
             core = to_onnx(model, {"rethined.training": metadata.get("rethined.training", "")}, half=True)
         else:
-            _, core, _ = read(weights)
+            name, core, _ = read(weights)
     except ImportError as error:
-        raise BackendError(f"export needs {error.name}; install it with: pip install 'rethined[export]'") from error
-    shares = ", ".join(f"{size} {share:.1e}" for size, share in export_pipeline(core, output).items())
+        raise InputError(f"pipeline needs {error.name}; install it with: pip install 'rethined[export]'") from error
+    shares = ", ".join(f"{size} {share:.1e}" for size, share in export_pipeline(name, core, output).items())
     megabytes = output.stat().st_size / 1e6
     typer.echo(f"{output}: {megabytes:.1f} MB; hole pixels more than one grey level from the engine's: {shares}")
     return 0

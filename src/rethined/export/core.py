@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -48,14 +49,14 @@ def outputs(config: ModelConfig) -> tuple[str, str, str]:
 
 
 def parse_sizes(text: str, stride: int) -> list[Size]:
-    """`HxW` or several with commas between.
+    """`HxW` or several with commas between; each once, in the order given.
 
     Raises:
         InputError: not that, or sides that are not multiples of `stride` from `stride` to LARGEST.
     """
     sizes = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d+)x(\d+)", part.strip())
+        match = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", part.strip())
         size = Size(int(match[1]), int(match[2])) if match else None
         if size is None or any(side % stride or not stride <= side <= LARGEST for side in size):
             raise InputError(
@@ -63,7 +64,7 @@ def parse_sizes(text: str, stride: int) -> list[Size]:
                 f"{LARGEST}, such as 512x512, 448x576 or 384x640"
             )
         sizes.append(size)
-    return sizes
+    return list(dict.fromkeys(sizes))
 
 
 def load_weights(path: Path | None) -> tuple[Rethined, dict[str, str]]:
@@ -83,8 +84,10 @@ def load_weights(path: Path | None) -> tuple[Rethined, dict[str, str]]:
     try:
         with safe_open(path, "pt") as file:
             metadata = dict(file.metadata() or {})
-        model = Rethined(ModelConfig.from_json(metadata.get("rethined.config", "")))
+        model = Rethined(weights.config(str(path), metadata))
         model.load_state_dict(load_file(path))
+    except OSError as error:
+        raise WeightsError(f"{path}: weights cannot be read: {error.strerror or error}") from error
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} does not hold rethined weights: {str(error).splitlines()[0]}") from error
     return model.eval(), metadata
@@ -100,7 +103,7 @@ def _from_onnx(path: Path | None) -> tuple[Rethined, dict[str, str]]:
     except DecodeError as error:
         raise WeightsError(f"{name} is not an ONNX model: {error}") from error
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
-    model = Rethined(ModelConfig.from_json(metadata.get("rethined.config", ""))).fused_copy()
+    model = Rethined(weights.config(name, metadata)).fused_copy()
     state = model.state_dict()
     tensors = {
         tensor.name.removeprefix("model."): tensor
@@ -187,6 +190,13 @@ def sample(config: ModelConfig, size: Size, seed: int) -> tuple[Tensor, ...]:
         return picture, mask
     side = config.patch_size
     return picture, mask, torch.from_numpy(rng.random((1, 6, height // side, width // side), np.float32)) / 10
+
+
+def plainly_spread(model: Rethined) -> Rethined:
+    """A copy that repeats its guess by interpolation alone (`rethined.model.coarse.spread`): the same function."""
+    model = copy.deepcopy(model)
+    model.coarse.by_rows = False
+    return model
 
 
 def traced(model: Rethined, inputs: tuple[Tensor, ...]) -> torch.jit.ScriptModule:

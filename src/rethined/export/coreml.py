@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rethined.export.core import INPUTS, LICENCE, Arrays, Run, Size, facts, outputs, sample, traced
+from rethined.export.core import INPUTS, LICENCE, Arrays, Run, Size, facts, outputs, plainly_spread, sample, traced
 from rethined.export.onnx import quiet
 from rethined.model import Rethined
 
@@ -49,7 +49,7 @@ def convert(
             shape = shapes[0] if len(shapes) == 1 else ct.EnumeratedShapes(shapes, default=shapes[0])
             given.append(ct.TensorType(name=name, shape=shape, dtype=np.float32))
         package = ct.convert(
-            traced(model, inputs),
+            traced(plainly_spread(model), inputs),  # with products several sizes would need computing with shapes
             inputs=given,
             outputs=[ct.TensorType(name=name, dtype=np.float32) for name in names],
             convert_to="mlprogram",

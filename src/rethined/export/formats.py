@@ -102,12 +102,12 @@ def export(
         BackendError: the runtime does not compute what PyTorch does; nothing is written.
     """
     form = _known(name)
-    precision = precision or form.precisions[0]
-    _check(name, form, size, precision, calibration)
-    written = [out] + ([out.with_suffix(form.beside)] if form.beside else [])
-    notes = out.with_name(out.name + (".sha256" if name == "onnx" else ".json"))
-    for path in (*written, notes):
-        _check_output(path, form, overwrite)
+    if precision is None:
+        precision = form.precisions[0]
+    _check(name, form, precision, calibration)
+    written = [out] + ([out.parent / f"{out.stem}{form.beside}"] if form.beside else [])
+    notes = out.parent / f"{out.name}{'.sha256' if name == 'onnx' else '.json'}"
+    check_outputs([*written, notes], form, overwrite=overwrite)
     if missing := missing_packages(name):
         raise InputError(
             f"{form.title} needs {', '.join(missing)}; install with: pip install 'rethined[{form.extra}]'"
@@ -116,7 +116,10 @@ def export(
 
     model, metadata = core.load_weights(weights)
     config = model.config
-    sizes = core.parse_sizes(size, config.stride) if size else None
+    sizes = None if size is None else core.parse_sizes(size, config.stride)
+    if sizes and len(sizes) > 1 and not form.several:
+        several = [other for other, it in FORMATS.items() if it.several]
+        raise InputError(f"{name} holds one size a file, not {size}; several work with {' and '.join(several)}")
     if sizes is None and not form.any_size:
         sizes = [core.Size(512, 512)]
     core.check_exportable(config)
@@ -200,14 +203,11 @@ def _known(name: str) -> Format:
     return FORMATS[name]
 
 
-def _check(name: str, form: Format, size: str | None, precision: str, calibration: Path | None) -> None:
+def _check(name: str, form: Format, precision: str, calibration: Path | None) -> None:
     if precision not in form.precisions:
         able = [other for other, it in FORMATS.items() if precision in it.precisions]
         elsewhere = f"; {precision} works with {' and '.join(able)}" if able else ""
-        raise InputError(f"{name} is not exported in {precision} but in {' or '.join(form.precisions)}{elsewhere}")
-    if size and "," in size and not form.several:
-        several = [other for other, it in FORMATS.items() if it.several]
-        raise InputError(f"{name} holds one size a file, not {size}; several work with {' and '.join(several)}")
+        raise InputError(f"{name} is not exported in {precision!r} but in {' or '.join(form.precisions)}{elsewhere}")
     if precision == "int8" and calibration is None:
         raise InputError("int8 is calibrated on photographs; give a folder of them with --calibration")
     if calibration is not None and precision != "int8":
@@ -232,15 +232,21 @@ def versions(name: str) -> dict[str, str]:
     return {distribution: importlib.metadata.version(distribution) for distribution in found}
 
 
-def _check_output(path: Path, form: Format, overwrite: bool) -> None:
-    if path.suffix not in (form.suffix, form.beside, ".json", ".sha256"):
-        raise InputError(f"output is {path.name}; {form.title} is written to a name that ends in {form.suffix}")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already; choose another name or use --overwrite")
-    if path.is_dir() and path.suffix != ".mlpackage":
-        raise InputError(f"{path} is a folder; give the name of a file")
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent} is not a folder; create it first")
+def check_outputs(paths: Sequence[Path], form: Format, *, overwrite: bool) -> None:
+    """Refuse early what could not be written: the file of `form`, then those beside it.
+
+    Raises:
+        InputError: another suffix than the format's, a file that exists and must not be replaced, or no folder.
+    """
+    if paths[0].suffix != form.suffix:
+        raise InputError(f"output is {paths[0].name}; {form.title} is written to a name that ends in {form.suffix}")
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise InputError(f"{path} exists already; choose another name or use --overwrite")
+        if path.is_dir() and path.suffix != ".mlpackage":
+            raise InputError(f"{path} is a folder; give the name of a file")
+        if not path.parent.is_dir():
+            raise InputError(f"{path.parent} is not a folder; create it first")
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:

@@ -24,10 +24,10 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from rethined import rim, search, upscale, windows
+from rethined import rim, search, upscale, weights, windows
 from rethined.config import ModelConfig
 from rethined.engine import Engine
-from rethined.errors import BackendError, RethinedWarning, WeightsError
+from rethined.errors import BackendError, InputError, RethinedWarning, WeightsError
 from rethined.image import write_atomic
 from rethined.masks import free_form
 
@@ -54,19 +54,20 @@ FLOAT, DOUBLE, INT, BOOL, BYTE = (
 )
 
 
-def export_pipeline(core: bytes, out: Path) -> dict[str, float]:
-    """Write the pipeline around `core`, an ONNX core written by our exporter, to `out`, and its sha256 to
-    `out`.sha256.
+def export_pipeline(name: str, core: bytes, out: Path) -> dict[str, float]:
+    """Write the pipeline around `core`, an ONNX core written by our exporter and called `name`, to `out`, and its
+    sha256 to `out`.sha256.
 
     Returns by size the share of hole pixels more than one grey level from the engine's.
 
     Raises:
+        InputError: a core of one size.
         WeightsError: not such a core.
         BackendError: a core that it cannot be made of, or more than `SHARE` of hole pixels differ, or a known one;
             nothing is written.
         OutputError: a file cannot be written.
     """
-    data = to_pipeline(core)
+    data = to_pipeline(name, core)
     difference = compare(core, data)
     if max(difference.values()) > SHARE:
         raise BackendError(f"the ONNX pipeline disagrees with the engine ({difference}); nothing is written")
@@ -281,19 +282,25 @@ class Graph:
         return self.op("Squeeze", pooled, np.array((0, 1)))
 
 
-def to_pipeline(core: bytes) -> bytes:
-    """The pipeline around a core: inputs `image` (height, width, 3) uint8 RGB and `mask` (height, width) uint8, from
-    128 on to be filled; output `result` like `image`."""
+def to_pipeline(name: str, core: bytes) -> bytes:
+    """The pipeline around a core, arguments and errors as of `export_pipeline`: inputs `image` (height, width, 3)
+    uint8 RGB and `mask` (height, width) uint8, from 128 on to be filled; output `result` like `image`."""
     try:
-        model = onnx.compose.add_prefix(onnx.load_from_string(core), "core/")
+        model = onnx.load_from_string(core)
     except DecodeError as error:
-        raise WeightsError("the core is not an ONNX file; give one written by `rethined export onnx`") from error
+        raise WeightsError(f"{name} is not an ONNX file; give one written by `rethined export onnx`") from error
     facts = {entry.key: entry.value for entry in model.metadata_props}
+    config = weights.config(name, facts)
     # By another name than a core has it, so that nobody takes this for one.
-    facts["rethined.pipeline"] = facts.pop("rethined.config", "")
-    config = ModelConfig.from_json(facts["rethined.pipeline"])
+    facts["rethined.pipeline"] = facts.pop("rethined.config")
     if not config.search:
         raise BackendError("the pipeline finds sources by search; this core was made without (ModelConfig.search)")
+    sides = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim[2:]]
+    if any(sides):
+        raise InputError(
+            f"{name} takes {sides[0]}x{sides[1]} alone and a pipeline any size; give a core exported without --size"
+        )
+    model = onnx.compose.add_prefix(model, "core/")
     g = Graph()
     image, mask = Value(g, "image"), Value(g, "mask")
     result = pipeline(g, model.graph, config, image, mask)
@@ -310,7 +317,13 @@ def to_pipeline(core: bytes) -> bytes:
         [*g.initializers.values(), *model.graph.initializer],
     )
     opsets = [helper.make_opsetid("", OPSET)]
-    made = helper.make_model(graph, producer_name="rethined", opset_imports=opsets, ir_version=model.ir_version)
+    made = helper.make_model(
+        graph,
+        producer_name="rethined",
+        doc_string="Fills the hole of a photograph of any size: RETHINED, every stage from photo and mask to result",
+        opset_imports=opsets,
+        ir_version=model.ir_version,
+    )
     facts["rethined.inputs"] = json.dumps(
         {
             "image": "(height, width, 3) uint8 RGB",

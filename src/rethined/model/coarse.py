@@ -57,6 +57,7 @@ def spread(cells: Tensor, mask: Tensor, by_rows: bool = True) -> Tensor:
     """`cells` (B, C, h, w) repeated over the pixels of `mask` (B, 1, H, W), times that.
 
     `by_rows`: along rows by interpolation, down columns by the product, which ONNX Runtime does in half the time.
+    Where the size is not fixed that reads shapes, which not every format can.
     """
     batch, channels, height, width = *cells.shape[:2], *mask.shape[2:]
     side = mask.shape[2] // cells.shape[2]
