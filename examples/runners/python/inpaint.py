@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime as ort
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it reports its use over the network; read as it loads
+import onnxruntime as ort  # noqa: E402
 
 f32 = np.float32
 

@@ -1,8 +1,10 @@
 /** node dist/node.js rethined.onnx photo.ppm mask.pgm filled.ppm: binary PPM and PGM; white in the mask is filled. */
 
 import { readFileSync, writeFileSync } from "node:fs";
-import { InferenceSession, Tensor } from "onnxruntime-node";
 import { inpaint, onnxCore } from "./rethined.js";
+
+process.env.ORT_DISABLE_TELEMETRY = "1"; // else it reports its use over the network; read as it loads
+const { InferenceSession, Tensor } = await import("onnxruntime-node");
 
 /** Pixels of a binary PPM or PGM of 8 bits; what follows them is not read. */
 function read(path: string, kind: "PPM" | "PGM") {
