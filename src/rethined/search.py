@@ -76,9 +76,9 @@ GRAIN = 128
 """Cells that a thread takes at a time."""
 REGIONS = 16
 """Regions that a thread takes at a time."""
-TRUST = np.float32(0.02)
+TRUST = np.float32(0.005)
 """What the network's colours count, deep in the hole, beside one difference between neighbours."""
-RELAXATION = np.float32(1.7)
+RELAXATION = np.float32(1.8)
 """Of the solver; between 1 and 2."""
 SWEEPS = 20
 """Of the solver."""

@@ -88,7 +88,7 @@ constexpr int NUDGE = 3, NUDGES = 3;  // how far regions are moved, in low-resol
 constexpr int MOVES = 2 * NUDGE + 1;  // places tried along each axis
 constexpr int STAY = 600;             // what each pixel of a move costs beside one border of a cell
 constexpr int FINE = 64;              // parts of a low-resolution pixel in which moves are counted
-constexpr float TRUST = 0.02f, RELAXATION = 1.7f;  // of `correction`
+constexpr float TRUST = 0.005f, RELAXATION = 1.8f;  // of `correction`
 constexpr int SWEEPS = 20;
 // What known pixels count for one of the hole, by squared distance.
 constexpr std::array BESIDE = {0, 64, 16, 0, 4, 3, 0, 0, 1};

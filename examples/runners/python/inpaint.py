@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it reports its use over the network; read as it loads
-import onnxruntime as ort  # noqa: E402
+import onnxruntime as ort
 
 f32 = np.float32
 
@@ -51,7 +51,7 @@ NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), 
 NUDGE, NUDGES = 3, 3  # how far regions are moved, in low-resolution pixels, and how often
 STAY = 600  # what each pixel of a move costs beside one border of a cell
 FINE = 64  # parts of a low-resolution pixel in which moves are counted
-TRUST, RELAXATION, SWEEPS = f32(0.02), f32(1.7), 20  # of `correction`
+TRUST, RELAXATION, SWEEPS = f32(0.005), f32(1.8), 20  # of `correction`
 BESIDE = {1: 64, 2: 16, 4: 4, 5: 3, 8: 1}  # what known pixels count for one of the hole, by squared distance
 MIXED = (6, 3)  # tenths that they have of it: where one touches it, and elsewhere
 

@@ -57,7 +57,7 @@ const NUDGE = 3, NUDGES = 3; // how far regions are moved, in low-resolution pix
 const MOVES = 2 * NUDGE + 1; // places tried along each axis
 const STAY = 600; // what each pixel of a move costs beside one border of a cell
 const FINE = 64; // parts of a low-resolution pixel in which moves are counted
-const TRUST = 0.02, RELAXATION = 1.7, SWEEPS = 20; // of `correction`
+const TRUST = 0.005, RELAXATION = 1.8, SWEEPS = 20; // of `correction`
 const BESIDE = [0, 64, 16, 0, 4, 3, 0, 0, 1]; // what known pixels count for one of the hole, by squared distance
 const MIXED = [6, 3] as const; // tenths that they have of it: where one touches it, and elsewhere
 const DEEPEST = 7; // depths beyond are treated alike
