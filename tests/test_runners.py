@@ -26,11 +26,18 @@ from rethined.config import ModelConfig
 from rethined.engine import Engine
 from rethined.errors import BackendError, RethinedWarning, WeightsError
 from rethined.masks import free_form
+from rethined.windows import BLOCK, block, find
 
 ROOT = Path(__file__).parent.parent
 RUNNERS = ROOT / "examples" / "runners"
 CORE = ROOT / "src" / "rethined" / "assets" / "rethined.onnx"
 WIRE = [(40, 90, 1000, 610, 5)]  # lines: from x, y to x, y, and how thick
+DUST = [  # which a grid of all would lose, and what is large beside it
+    (650, 1500, 1250, 1700, 500),
+    (1300, 300, 1900, 420, 9),
+    (1700, 1500, 1700, 1500, 21),
+    (150, 1890, 150, 1890, 15),
+]
 SPOTS = [
     (250, 330, 250, 330, 210),
     (1700, 90, 1720, 430, 99),
@@ -45,6 +52,7 @@ PIECES: dict[str, tuple[str, int, int, Any]] = {  # name: photo, height, width, 
     "odd": ("city", 701, 333, 0.4),
     "nothing known": ("stones", 40, 37, 1.0),
     "wire": ("piazza", 683, 1024, WIRE),
+    "dust": ("piazza", 2048, 2048, DUST),
     "spots": ("city", 1365, 2048, SPOTS),
     "rim": ("piazza", 1365, 2048, THINGS),
 }
@@ -170,6 +178,47 @@ def need(*programs: str) -> None:
             pytest.skip(f"{program} is not installed")
 
 
+def python_runner() -> Any:
+    """As a module."""
+    spec = importlib.util.spec_from_file_location("runner", RUNNERS / "python" / "inpaint.py")
+    assert spec is not None
+    assert spec.loader is not None
+    runner = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(runner)
+    return runner
+
+
+def scattered(height: int, width: int, seed: int) -> tuple[Any, Any]:
+    """Specks, a wire and a stroke, but for seed 0 a box, too; and the engine's windows as the pipeline has them."""
+    rng = np.random.default_rng(seed)
+    drawn = [(x, y, x, y, thick) for x, y, thick in rng.integers((0, 0, 5), (width, height, 30), (60, 3)).tolist()]
+    drawn += [(0, height // 2, width, height // 3, 9), (width // 2, 0, width // 3, height // 4, 90)]
+    hole = lines(height, width, drawn)
+    if seed:
+        hole[height // 3 : height * 3 // 4, width // 4 : width * 2 // 3] = True
+    blocks = np.zeros([-(-side // BLOCK) for side in hole.shape], np.bool_)
+    block(hole, blocks, 0, len(blocks))
+    found = find(blocks, height, width, 32)
+    shown = [(slice(top, top + h), slice(left, left + w)) for top, left, h, w, *_ in found]
+    return hole, [numbers(part, *ends) for part, ends in zip(found, shown, strict=True)]
+
+
+def numbers(part: Any, rows: slice, columns: slice) -> list[int]:
+    """Of a window that shows these rows and columns."""
+    ends = [(axis.start, axis.stop) for axis in (rows, columns, *part.holes)]
+    return [int(2 * part.scale), *ends[0], *ends[1], part.rows, part.columns, *ends[2], *ends[3]]
+
+
+SCATTERED = [(2400, 3600, 0), (2400, 3600, 1), (3100, 2300, 2), (2011, 2963, 3)]
+
+
+@pytest.mark.parametrize("size", SCATTERED)
+def test_python_finds_the_windows(size: tuple[int, int, int]) -> None:
+    hole, want = scattered(*size)
+    assert len({halves for halves, *_ in want}) == 2
+    assert [numbers(part, *part.shown) for part in python_runner().windows(hole)] == want
+
+
 @pytest.mark.parametrize("name", PIECES)
 def test_python(cases: dict[str, Case], name: str, tmp_path: Path) -> None:
     case, out = cases[name], tmp_path / "out.ppm"
@@ -221,12 +270,7 @@ ONE_WINDOW = [name for name, (_, _, _, drawn) in PIECES.items() if isinstance(dr
 def test_weights_in_16_bits_fill_alike(
     stored: Callable[[str, str, tuple[int, int]], Loaded], cases: dict[str, Case], form: str, name: str
 ) -> None:
-    spec = importlib.util.spec_from_file_location("runner", RUNNERS / "python" / "inpaint.py")
-    assert spec is not None
-    assert spec.loader is not None
-    runner = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(runner)
-    case = cases[name]
+    runner, case = python_runner(), cases[name]
     (window,) = runner.windows(case.hole)
     grid = window.rows, window.columns
     exact, half = (
@@ -496,6 +540,33 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pipeline") / "pipeline.onnx"
     assert max(export_pipeline(CORE.name, CORE.read_bytes(), path).values()) <= 1e-3
     return path
+
+
+@pytest.fixture(scope="module")
+def finder() -> Any:
+    """Of the pipeline what finds windows, alone."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    import onnxruntime as ort
+
+    from rethined.export import pipeline as made
+
+    g = made.Graph()
+    mask = made.Value(g, "mask")
+    height, width = (g.gather(g.op("Shape", mask), axis) for axis in (0, 1))
+    result = made.find_windows(g, mask, height, width, 32).name
+    info = onnx.helper.make_tensor_value_info
+    ends = [info("mask", made.BYTE, [None, None])], [info(result, made.INT, [None, None])]
+    graph = onnx.helper.make_graph(g.nodes, "windows", *ends, [*g.initializers.values()])
+    opsets = [onnx.helper.make_opsetid("", made.OPSET)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("size", SCATTERED)
+def test_pipeline_finds_the_windows(finder: Any, size: tuple[int, int, int]) -> None:
+    hole, want = scattered(*size)
+    (got,) = finder.run(None, {"mask": hole.astype(np.uint8)})
+    np.testing.assert_array_equal(got, want)
 
 
 @pytest.fixture(scope="module")
