@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rethined.config import DEFAULT, PAPER
@@ -26,7 +27,7 @@ from rethined.masks import KINDS, free_form
 from rethined.train.cli import duration
 from rethined.train.config import RECIPES, TrainConfig
 from rethined.train.data import SCALE, DeviceBatches, HostBatches, load_folder
-from rethined.train.loop import Trainer, learning_rate, train
+from rethined.train.loop import Progress, Trainer, learning_rate, train
 from rethined.train.losses import frequency_loss, hole_l1, match_loss, match_rank, match_targets, supervised_rows
 
 TINY = TrainConfig(
@@ -109,6 +110,47 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(photos: Path, tmp_p
     last.unlink()
     (tmp_path / "previous.last.safetensors").unlink()
     assert not Trainer(TINY, tmp_path).resume()
+
+
+def test_the_best_weights_are_never_replaced_by_worse_ones(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in order, or killed between a validation and the next checkpoint."""
+    values = {0: 0.6, 4: 0.5, 6: 0.3, 8: 0.4, 12: 0.45}
+    sheet = np.zeros((8, 8, 3), np.uint8)
+    monkeypatch.setattr(Trainer, "validate", lambda self, photos: ({"full": values[self.step], "best1%": 0.0}, sheet))
+    options = {"val": photos, "validate_every": 4, "log_every": 1}
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def steps_of_best(out: Path) -> tuple[int, float]:
+        with safe_open(out / "best.safetensors", "pt") as file:
+            return int(file.metadata()["rethined.steps"]), float(file.metadata()["rethined.lpips"])
+
+    assert run(TINY, photos, tmp_path / "stopped", report=stop, **options).step == 6
+    assert steps_of_best(tmp_path / "stopped") == (6, 0.3)
+    assert run(TINY, photos, tmp_path / "stopped", **options).step == 12
+    assert steps_of_best(tmp_path / "stopped") == (6, 0.3)
+
+    class Killed(BaseException):
+        pass
+
+    def die(self: Trainer) -> None:
+        if self.step == 6:
+            raise Killed
+        save(self)
+
+    save = Trainer.save
+    monkeypatch.setattr(Trainer, "save", die)
+    with pytest.raises(Killed):
+        run(TINY, photos, tmp_path / "killed", save_every=3, **options)
+    assert steps_of_best(tmp_path / "killed") == (4, 0.5)
+    monkeypatch.setattr(Trainer, "save", save)
+    values |= {4: 0.6, 8: 0.7, 12: 0.7}  # whatever comes after the checkpoint of step 3
+    assert run(TINY, photos, tmp_path / "killed", **options).step == 12
+    assert steps_of_best(tmp_path / "killed") == (4, 0.5)
 
 
 def test_killed_at_random_moments_it_ends_the_same(photos: Path, tmp_path: Path) -> None:

@@ -84,8 +84,9 @@ class Trainer:
         self.alex, self.squeeze = Lpips.load("alex").to(self.device), Lpips.load("squeeze").to(self.device)
         for metric in (self.alex, self.squeeze):
             metric.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.step, self.best = 0, math.inf
+        self.step = 0
         out.mkdir(parents=True, exist_ok=True)
+        self.best = _lowest(out / BEST)
 
     # ---------------------------------------------------------------- one step
 
@@ -242,13 +243,15 @@ class Trainer:
             tensors |= _moments("judge_adam", self.judge_optimiser)
         meta = {
             "config": json.dumps(dataclasses.asdict(self.config)),
-            "progress": json.dumps({"step": self.step, "best": self.best}),
+            "progress": json.dumps({"step": self.step}),
         }
         self._write(CHECKPOINT, tensors, meta)
 
-    def save_best(self) -> None:
-        """The averaged weights alone: what `rethined export onnx` reads."""
+    def save_best(self, lpips: float | None = None) -> None:
+        """The averaged weights alone: what `rethined export onnx` reads. `lpips` is what `validate` says of them."""
         meta = {"rethined.config": self.config.model.to_json(), "rethined.steps": str(self.step)}
+        if lpips is not None:
+            self.best, meta["rethined.lpips"] = lpips, str(lpips)
         self._write(BEST, dict(self.ema.state_dict()), meta)
 
     def _write(self, name: str, tensors: dict[str, Tensor], meta: dict[str, str]) -> None:
@@ -297,7 +300,7 @@ class Trainer:
                 self.judge.load_state_dict(part("judge."))
                 _set_moments(self.judge_optimiser, part("judge_adam."))
             progress = json.loads(meta["progress"])
-            self.step, self.best = int(progress["step"]), float(progress["best"])
+            self.step = int(progress["step"])
             return True
         return False
 
@@ -318,6 +321,15 @@ class Trainer:
         for model in (self.model, self.ema):
             model.load_state_dict(own | fitting)
         return len(fitting)
+
+
+def _lowest(path: Path) -> float:
+    """LPIPS of the best weights so far, by their own file: whatever stops a run, the two are never apart."""
+    try:
+        with safe_open(path, "pt") as file:
+            return float((file.metadata() or {}).get("rethined.lpips", math.inf))
+    except (OSError, SafetensorError):  # none yet, or damaged: any are better
+        return math.inf
 
 
 def _moments(prefix: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -424,8 +436,7 @@ def train(
         if board is not None:
             board.add_image("samples", sheet, trainer.step, dataformats="HWC")
         if result["full"] < trainer.best:
-            trainer.best = result["full"]
-            trainer.save_best()
+            trainer.save_best(result["full"])
         return result
 
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
