@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rethined.config import DEFAULT, PAPER
-from rethined.errors import InputError
+from rethined.errors import InputError, RethinedWarning
 from rethined.masks import KINDS, free_form
 from rethined.train.cli import duration
 from rethined.train.config import RECIPES, TrainConfig
@@ -100,15 +100,34 @@ def test_resumed_is_bit_exactly_uninterrupted(photos: Path, tmp_path: Path) -> N
     assert len({path.stat().st_mode for path in files}) == 1, files  # who may read the log may read the weights
 
 
-def test_a_truncated_checkpoint_falls_back_to_the_one_before(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(photos: Path, tmp_path: Path, damage: str) -> None:
     run(TINY, photos, tmp_path, save_every=5)
-    last = tmp_path / "last.safetensors"
-    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    last, before = tmp_path / "last.safetensors", tmp_path / "previous.last.safetensors"
+
+    def spoil(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        middle = len(data) // 2
+        data[middle] ^= 1
+        path.write_bytes(data[:middle] if damage == "cut" else data)
+
+    whole = before.read_bytes()
+    spoil(last)
+    trainer = Trainer(TINY, tmp_path)
+    with pytest.warns(RethinedWarning, match=r"/last.safetensors is damaged; .* of step 10"):
+        assert trainer.resume()
+    assert trainer.step == 10
+    spoil(before)
+    best = (tmp_path / "best.safetensors").read_bytes()
+    with pytest.raises(InputError, match="move them away to begin at step 0"):
+        run(TINY, photos, tmp_path)
+    assert (tmp_path / "best.safetensors").read_bytes() == best
+    last.unlink()
+    before.write_bytes(whole)  # as a run leaves them that is killed between two renames
     trainer = Trainer(TINY, tmp_path)
     assert trainer.resume()
     assert trainer.step == 10
-    last.unlink()
-    (tmp_path / "previous.last.safetensors").unlink()
+    before.unlink()
     assert not Trainer(TINY, tmp_path).resume()
 
 

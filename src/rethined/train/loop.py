@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from rethined.engine import Engine
 from rethined.errors import InputError
+from rethined.image import warn
 from rethined.masks import free_form
 from rethined.metrics.lpips import Lpips
 from rethined.model import Rethined
@@ -48,6 +50,7 @@ from rethined.train.losses import (
 )
 
 CHECKPOINT = "last.safetensors"
+PREVIOUS = f"previous.{CHECKPOINT}"
 BEST = "best.safetensors"
 SAMPLES = 4
 """Validation photographs on each sample sheet."""
@@ -245,7 +248,7 @@ class Trainer:
             "config": json.dumps(dataclasses.asdict(self.config)),
             "progress": json.dumps({"step": self.step}),
         }
-        self._write(CHECKPOINT, tensors, meta)
+        self._write(CHECKPOINT, tensors, meta | {"sha256": _sha256(tensors, meta)})
 
     def save_best(self, lpips: float | None = None) -> None:
         """The averaged weights alone: what `rethined export onnx` reads. `lpips` is what `validate` says of them."""
@@ -264,45 +267,49 @@ class Trainer:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         if name == CHECKPOINT and (self.out / name).exists():
-            (self.out / name).replace(self.out / f"previous.{name}")
+            (self.out / name).replace(self.out / PREVIOUS)
         temporary.replace(self.out / name)
 
     def resume(self) -> bool:
         """Continue from the newest checkpoint that can be read whole; False if there is none.
 
         Raises:
-            InputError: the run in this folder has another recipe (its number of steps may change).
+            InputError: the run in this folder has another recipe (its number of steps may change), or has
+                checkpoints none of which can be read.
         """
-        for path in (self.out / CHECKPOINT, self.out / f"previous.{CHECKPOINT}"):
-            if not path.exists():
-                continue
-            try:
-                tensors = load_file(path)
-                with safe_open(path, "pt") as file:
-                    meta = file.metadata()
-            except SafetensorError:
-                continue  # cut off while being written: the one before it is whole
-            # As JSON says it: tuples are lists there.
-            then, now = json.loads(meta["config"]), json.loads(json.dumps(dataclasses.asdict(self.config)))
-            other = [key for key in now if key != "steps" and then.get(key) != now[key]]
-            if other:
-                raise InputError(
-                    f"the run in {self.out} has another {' and '.join(other)}; give its recipe, or another folder"
-                )
+        found = [path for path in (self.out / CHECKPOINT, self.out / PREVIOUS) if path.exists()]
+        if not found:
+            return False
+        for path in found:
+            if held := _read_checkpoint(path):
+                break
+        else:
+            raise InputError(
+                f"no checkpoint in {self.out} can be read whole ({' and '.join(path.name for path in found)}); put "
+                "back a copy, give another folder, or move them away to begin at step 0"
+            )
+        tensors, meta = held
+        # As JSON says it: tuples are lists there.
+        then, now = json.loads(meta["config"]), json.loads(json.dumps(dataclasses.asdict(self.config)))
+        other = [key for key in now if key != "steps" and then.get(key) != now[key]]
+        if other:
+            raise InputError(
+                f"the run in {self.out} has another {' and '.join(other)}; give its recipe, or another folder"
+            )
 
-            def part(prefix: str, tensors: dict[str, Tensor] = tensors) -> dict[str, Tensor]:
-                return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-            self.model.load_state_dict(part("model."))
-            self.ema.load_state_dict(part("ema."))
-            _set_moments(self.optimiser, part("adam."))
-            if self.judge is not None:
-                self.judge.load_state_dict(part("judge."))
-                _set_moments(self.judge_optimiser, part("judge_adam."))
-            progress = json.loads(meta["progress"])
-            self.step = int(progress["step"])
-            return True
-        return False
+        self.model.load_state_dict(part("model."))
+        self.ema.load_state_dict(part("ema."))
+        _set_moments(self.optimiser, part("adam."))
+        if self.judge is not None:
+            self.judge.load_state_dict(part("judge."))
+            _set_moments(self.judge_optimiser, part("judge_adam."))
+        self.step = int(json.loads(meta["progress"])["step"])
+        if path is not found[0] and self.accelerator.is_main_process:
+            warn(f"{found[0]} is damaged; going on from the checkpoint before it, of step {self.step}")
+        return True
 
     def start_from(self, weights: Path) -> int:
         """Begin with the tensors of `weights` (safetensors) whose names and shapes fit; returns how many did.
@@ -321,6 +328,27 @@ class Trainer:
         for model in (self.model, self.ema):
             model.load_state_dict(own | fitting)
         return len(fitting)
+
+
+def _sha256(tensors: dict[str, Tensor], meta: dict[str, str]) -> str:
+    """Of everything in a checkpoint, in order of name: disks return wrong bytes, too, not only too few."""
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """Tensors and metadata of a checkpoint; None if it is cut short, damaged or something else."""
+    try:
+        with safe_open(path, "pt") as file:
+            meta = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
+    digest = meta.pop("sha256", None)  # checkpoints of this project's first runs have none
+    return (tensors, meta) if "config" in meta and digest in (None, _sha256(tensors, meta)) else None
 
 
 def _lowest(path: Path) -> float:
