@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rethined.config import DEFAULT, PAPER
-from rethined.errors import InputError, RethinedWarning
+from rethined.errors import InputError, OutputError, RethinedWarning
 from rethined.masks import KINDS, free_form
 from rethined.train.cli import duration
 from rethined.train.config import RECIPES, TrainConfig
@@ -406,6 +406,32 @@ def test_a_run_of_another_recipe_is_refused(photos: Path, tmp_path: Path) -> Non
     run(dataclasses.replace(TINY, steps=1), photos, tmp_path)
     with pytest.raises(InputError, match="another seed"):
         run(dataclasses.replace(TINY, seed=5), photos, tmp_path)
+
+
+def test_a_full_disk_and_no_folder_are_one_sentence(photos: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    out = tmp_path / "run"
+    run(dataclasses.replace(TINY, steps=2), photos, out)
+    kept = (out / "last.safetensors").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, limits[1]))  # the kernel stops it half way
+    try:
+        with pytest.raises(OutputError, match=r"last\.safetensors cannot be written: File too large"):
+            run(TINY, photos, out, save_every=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (out / "last.safetensors").read_bytes() == kept
+    assert not [path for path in out.rglob("*") if "tmp" in path.name]
+    (out / "log.jsonl").unlink(missing_ok=True)
+    (out / "log.jsonl").mkdir()
+    with pytest.raises(OutputError, match="run cannot be written to: Is a directory"):
+        run(TINY, photos, out, log_every=1)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="file is a file; give a folder for the run"):
+        run(TINY, photos, tmp_path / "file")
+    with pytest.raises(InputError, match="cannot be made: Not a directory"):
+        run(TINY, photos, tmp_path / "file" / "run")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_run_starts_from_what_fits(photos: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
@@ -16,18 +17,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from rethined.engine import Engine
-from rethined.errors import InputError
-from rethined.image import warn
+from rethined.errors import InputError, OutputError
+from rethined.image import warn, write_atomic
 from rethined.masks import free_form
 from rethined.metrics.lpips import Lpips
 from rethined.model import Rethined
@@ -88,7 +90,10 @@ class Trainer:
         for metric in (self.alex, self.squeeze):
             metric.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.step = 0
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{out} cannot be made: {error.strerror or error}; give another folder") from error
         self.best = _lowest(out / BEST)
 
     # ---------------------------------------------------------------- one step
@@ -260,15 +265,18 @@ class Trainer:
     def _write(self, name: str, tensors: dict[str, Tensor], meta: dict[str, str]) -> None:
         if not self.accelerator.is_main_process:
             return
-        temporary = self.out / f"{name}.tmp"
-        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, meta)
-        # safetensors writes for the owner alone; who may read the run's folder may read its weights.
-        temporary.chmod(self.out.stat().st_mode & 0o666)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        if name == CHECKPOINT and (self.out / name).exists():
-            (self.out / name).replace(self.out / PREVIOUS)
-        temporary.replace(self.out / name)
+        temporary = self.out / f"{name}.tmp"  # one name: what a killed run has left is written over
+        try:
+            with temporary.open("wb") as file:
+                file.write(save({k: v.cpu().contiguous() for k, v in tensors.items()}, meta))
+                file.flush()
+                os.fsync(file.fileno())
+            if name == CHECKPOINT and (self.out / name).exists():
+                (self.out / name).replace(self.out / PREVIOUS)
+            temporary.replace(self.out / name)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise OutputError(f"{self.out / name} cannot be written: {error.strerror or error}") from error
 
     def resume(self) -> bool:
         """Continue from the newest checkpoint that can be read whole; False if there is none.
@@ -414,12 +422,15 @@ def train(
     `tensorboard/` where that is installed, sheets of samples in `samples/`.
 
     Raises:
-        InputError: no photographs, sizes that do not fit, or another run in `out`.
+        InputError: no photographs, sizes that do not fit, another run in `out`, or no folder can be made there.
+        OutputError: the disk is full, or `out` cannot be written to.
     """
     for crop in config.crops:
         if crop % config.model.stride:
             raise InputError(f"crop is {crop}; give a multiple of the network's stride {config.model.stride}")
     started = time.monotonic()
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; give a folder for the run")
     accelerator = Accelerator()
     world, main = accelerator.num_processes, accelerator.is_main_process
     if config.batch_size % world:
@@ -497,11 +508,16 @@ def train(
         trainer.save()
         check()
         accelerator.wait_for_everyone()
+    except OSError as error:  # of logs and samples: nothing is read here any more
+        raise OutputError(
+            f"{out} cannot be written to: {error.strerror or error}; the last checkpoint stays"
+        ) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         if board is not None:
-            board.close()
+            with contextlib.suppress(OSError):  # a full disk has been heard of
+                board.close()
     return trainer
 
 
@@ -515,7 +531,6 @@ def _board(out: Path) -> Any:
 
 
 def _save_sheet(path: Path, sheet: NDArray[np.uint8]) -> None:
-    from PIL import Image
-
     path.parent.mkdir(exist_ok=True)
-    Image.fromarray(sheet).save(path)
+    _, data = cv2.imencode(".png", np.ascontiguousarray(sheet[..., ::-1]))
+    write_atomic(path, data.tobytes(), overwrite=True)
