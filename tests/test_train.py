@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from safetensors.torch import load_file
 from rethined.config import DEFAULT, PAPER
 from rethined.errors import InputError, OutputError, RethinedWarning
 from rethined.masks import KINDS, free_form
+from rethined.train import loop
 from rethined.train.cli import duration
 from rethined.train.config import RECIPES, TrainConfig
 from rethined.train.data import SCALE, DeviceBatches, HostBatches, load_folder
@@ -208,6 +210,47 @@ def test_killed_at_random_moments_it_ends_the_same(photos: Path, tmp_path: Path)
     assert_equal_states(state(whole), state(trainer))
 
 
+def test_the_time_limit_holds_with_the_last_validation(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def validate(self: Trainer, photos: object) -> tuple[dict[str, float], np.ndarray]:
+        checks.append(self.step)
+        time.sleep(2)
+        return {"full": 1 / (1 + self.step), "best1%": 0.0}, np.zeros((8, 8, 3), np.uint8)
+
+    checks: list[int] = []
+    monkeypatch.setattr(Trainer, "validate", validate)
+    config = dataclasses.replace(TINY, steps=10_000)
+    started = time.monotonic()
+    trainer = run(config, photos, tmp_path, val=photos, time_limit=6)
+    assert 3 < time.monotonic() - started < 7  # a step takes a tenth of a second, others may delay it
+    assert checks == [0, trainer.step]
+    assert trainer.before == 1
+    resumed = run(config, photos, tmp_path, val=photos, time_limit=0)
+    assert resumed.before == 1, "what was before training is known later"
+    assert checks == [0, trainer.step, trainer.step]
+
+
+def test_a_kill_costs_no_more_than_some_minutes(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long steps take."""
+
+    class Killed(BaseException):
+        pass
+
+    def die(progress: Progress) -> None:
+        if progress.step == 3:
+            raise Killed
+
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
+    with pytest.raises(Killed):
+        run(TINY, photos, tmp_path, log_every=1, report=die)
+    trainer = Trainer(TINY, tmp_path)
+    assert trainer.resume()
+    assert trainer.step == 3
+
+
 def test_training_learns(photos: Path, tmp_path: Path) -> None:
     """On four pictures it must soon do better than it began, in each of its terms."""
     config = dataclasses.replace(TINY, steps=80, batch_size=4, decay=0.5)
@@ -370,7 +413,7 @@ def keep(self, *rest, **options):
     kept.append([p.grad.clone() for group in self.param_groups for p in group["params"]])
     return step(self, *rest, **options)
 torch.optim.Adam.step = keep
-trainer = loop.train(config, Path(sys.argv[1]), Path(sys.argv[2]))
+trainer = loop.train(config, Path(sys.argv[1]), Path(sys.argv[2]), say=print)
 if trainer.accelerator.is_main_process:
     statistics = {k: v for k, v in trainer.model.state_dict().items() if "running" in k}
     torch.save((kept[0], statistics, trainer.accelerator.num_processes), sys.argv[2] + "/kept.pt")
@@ -390,6 +433,7 @@ def test_two_processes_are_one_with_twice_the_pictures(photos: Path, tmp_path: P
         environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
         done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
         assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == [f"{processes} process{'es' if processes > 1 else ''} on cpu"]
         results.append(torch.load(out / "kept.pt", weights_only=True))
     (one, one_statistics, count), (two, two_statistics, counts) = results
     assert (count, counts) == (1, 2)
@@ -454,10 +498,11 @@ def test_a_run_starts_from_what_fits(photos: Path, tmp_path: Path) -> None:
 def test_samples_and_logs_are_kept(photos: Path, tmp_path: Path) -> None:
     run(dataclasses.replace(TINY, steps=2), photos, tmp_path, val=photos, validate_every=2, log_every=1)
     sheets = sorted((tmp_path / "samples").glob("*.png"))
-    assert [sheet.name for sheet in sheets] == ["0000002.png"]
-    assert cv2.imread(str(sheets[0])).std() > 10
+    assert [sheet.name for sheet in sheets] == ["0000000.png", "0000002.png"]
+    assert cv2.imread(str(sheets[1])).std() > 10
     assert list((tmp_path / "tensorboard").iterdir())
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "val" in row] == [0, 2]
     val = next(row["val"] for row in rows if "val" in row)
     assert 0 < val["full"] < 2
     assert 0 <= val["best1%"] <= 1
@@ -527,7 +572,9 @@ def test_command_line_trains_validates_and_exports(photos: Path, tmp_path: Path)
         env=environment,
     )
     assert done.returncode == 0, done.stderr
-    assert "stopped at step 2 of 2" in done.stdout
+    assert done.stdout.startswith("1 process on cpu\nbefore training: on val, LPIPS in the hole 0.")
+    last = done.stdout.splitlines()[-1]
+    assert re.match(r".*: stopped at step 2 of 2; validation LPIPS 0\.\d{4}, before training 0\.\d{4}", last), last
     assert (out / "best.safetensors").exists()
     model = tmp_path / "mine.onnx"
     done = subprocess.run(

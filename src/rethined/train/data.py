@@ -34,17 +34,17 @@ PADDED = 1 / 4
 Photos = list[NDArray[np.uint8]]
 
 
-def load_folder(folder: Path, short_side: int = SHORT_SIDE) -> Photos:
-    """All photographs below `folder`, sorted by name, each (h, w, 3) RGB reduced to `short_side` by area.
+def load_folder(folder: Path, short_side: int = SHORT_SIDE, most: int | None = None) -> Photos:
+    """The photographs below `folder`, sorted by name, each (h, w, 3) RGB reduced to `short_side` by area.
 
-    `folder` may also be a file that `rethined data pack` has written.
+    All, or the first `most`. `folder` may also be a file that `rethined data pack` has written.
 
     Raises:
         InputError: no photograph there, or one that cannot be read.
     """
     if folder.is_file():
-        return [_reduced(picture, short_side) for picture in load_pack(folder)]
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        return [_reduced(picture, short_side) for picture in load_pack(folder)[:most]]
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)[:most]
     if not files:
         raise InputError(f"no photographs below {folder}; give a folder with JPEG, PNG or WebP files")
 

@@ -54,6 +54,12 @@ from rethined.train.losses import (
 CHECKPOINT = "last.safetensors"
 PREVIOUS = f"previous.{CHECKPOINT}"
 BEST = "best.safetensors"
+PROGRESS = ("step", "before", "validation_seconds")
+"""What of a trainer is in a checkpoint beside tensors."""
+SAVE_SECONDS = 120
+"""A checkpoint is never older than this, and a step: steps may take long, and a kill should cost little."""
+VALIDATED = 8
+"""Photographs of `val` that are measured, the first by name."""
 SAMPLES = 4
 """Validation photographs on each sample sheet."""
 
@@ -90,6 +96,12 @@ class Trainer:
         for metric in (self.alex, self.squeeze):
             metric.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.step = 0
+        self.before: float | None = None
+        """LPIPS on val before the first step."""
+        self.latest: float | None = None
+        """The same at the last validation of this process."""
+        self.validation_seconds = 0.0
+        """What the last validation took."""
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -243,6 +255,8 @@ class Trainer:
 
     def save(self) -> None:
         """Everything a bit-exact resume needs, written beside the old file and moved over it in one step."""
+        if not self.accelerator.is_main_process:
+            return
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         tensors |= _moments("adam", self.optimiser)
@@ -251,7 +265,7 @@ class Trainer:
             tensors |= _moments("judge_adam", self.judge_optimiser)
         meta = {
             "config": json.dumps(dataclasses.asdict(self.config)),
-            "progress": json.dumps({"step": self.step}),
+            "progress": json.dumps({name: getattr(self, name) for name in PROGRESS}),
         }
         self._write(CHECKPOINT, tensors, meta | {"sha256": _sha256(tensors, meta)})
 
@@ -263,8 +277,6 @@ class Trainer:
         self._write(BEST, dict(self.ema.state_dict()), meta)
 
     def _write(self, name: str, tensors: dict[str, Tensor], meta: dict[str, str]) -> None:
-        if not self.accelerator.is_main_process:
-            return
         temporary = self.out / f"{name}.tmp"  # one name: what a killed run has left is written over
         try:
             with temporary.open("wb") as file:
@@ -314,7 +326,9 @@ class Trainer:
         if self.judge is not None:
             self.judge.load_state_dict(part("judge."))
             _set_moments(self.judge_optimiser, part("judge_adam."))
-        self.step = int(json.loads(meta["progress"])["step"])
+        progress = json.loads(meta["progress"])
+        for name in PROGRESS:
+            setattr(self, name, progress.get(name, getattr(self, name)))  # the first runs' have fewer
         if path is not found[0] and self.accelerator.is_main_process:
             warn(f"{found[0]} is damaged; going on from the checkpoint before it, of step {self.step}")
         return True
@@ -397,8 +411,6 @@ class Progress:
     """Part of the time in which training waited for data; near 0, the processor or GPU is what limits."""
     terms: dict[str, float]
     """Means of what `Trainer.train_step` returns."""
-    val: dict[str, float] | None = None
-    """What `Trainer.validate` returns, when it was just called."""
 
 
 def train(
@@ -413,13 +425,16 @@ def train(
     validate_every: int = 500,
     log_every: int = 20,
     report: Callable[[Progress], None] = lambda progress: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Trainer:
-    """Train on the photographs below `data`, resuming what `out` holds; stops after `time_limit` seconds.
+    """Train on the photographs below `data`, resuming what `out` holds; stops within `time_limit` seconds.
 
-    SIGTERM and SIGINT finish the step, save and return. Every `validate_every` steps the averaged weights are
-    measured on `val`, and kept in `best.safetensors` if their full-resolution LPIPS is the lowest so far (without
-    `val`, always). A new run begins with what fits of the weights in `init`. Logs: `log.jsonl`, TensorBoard's in
-    `tensorboard/` where that is installed, sheets of samples in `samples/`.
+    SIGTERM and SIGINT finish the step, save and return. Before the first step, every `validate_every` steps and at
+    the end the averaged weights are measured on the first VALIDATED photographs of `val`, and kept in
+    `best.safetensors` if their full-resolution LPIPS is the lowest so far (without `val`, always). The limit leaves
+    time for the last validation, as long as others took. A new run begins with what fits of the weights in `init`.
+    Logs: `log.jsonl`, TensorBoard's in `tensorboard/` where that is installed, sheets of samples in `samples/`.
+    `report` and `say` are called by the main process only.
 
     Raises:
         InputError: no photographs, sizes that do not fit, another run in `out`, or no folder can be made there.
@@ -435,10 +450,15 @@ def train(
     world, main = accelerator.num_processes, accelerator.is_main_process
     if config.batch_size % world:
         raise InputError(f"a batch of {config.batch_size} cannot be shared by {world} processes; give a multiple")
+    if main:
+        say(f"{world} process{'es' if world > 1 else ''} on {accelerator.device.type}")
     photos = load_folder(data)
-    val_photos = load_folder(val, 768)[:8] if val else []
+    val_photos = load_folder(val, 768, VALIDATED) if val else []
     trainer = Trainer(config, out, accelerator)
-    if not trainer.resume() and init is not None:
+    if trainer.resume():
+        if main:
+            say(f"going on at step {trainer.step}")
+    elif init is not None:
         trainer.start_from(init)
     draw = (photos, config.batch_size, config.crops, config.coverage, config.seed, accelerator.process_index, world)
     batches: Batches = HostBatches(*draw)
@@ -446,6 +466,7 @@ def train(
         batches = DeviceBatches(*draw, device=trainer.device)
     board = _board(out) if main else None
     stop = False
+    step_seconds, checked = 0.0, None
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         nonlocal stop
@@ -453,7 +474,8 @@ def train(
 
     def stopping() -> bool:
         """Whether any process has been asked to stop or has no time left: all of them stop at the same step."""
-        over = stop or time.monotonic() - started > time_limit
+        ahead = step_seconds + (trainer.validation_seconds if val_photos else 0)  # one more step, and the last check
+        over = stop or time.monotonic() - started + ahead > time_limit
         return bool(accelerator.gather(torch.tensor([over], device=trainer.device)).any()) if world > 1 else over
 
     def log(row: dict[str, Any]) -> None:
@@ -463,26 +485,35 @@ def train(
             for name, value in row.get("val", row).items():
                 board.add_scalar(f"val/{name}" if "val" in row else name, value, trainer.step)
 
-    def check() -> dict[str, float] | None:
+    def check() -> None:
         if not main:
-            return None
+            return
         if not val_photos:
             trainer.save_best()
-            return None
+            return
+        nonlocal checked
+        checked, begun = trainer.step, time.monotonic()
         result, sheet = trainer.validate(val_photos)
+        trainer.validation_seconds = time.monotonic() - begun
+        trainer.latest = result["full"]
         log({"val": result})
+        at = f"step {trainer.step}" if trainer.step else "before training"
+        say(f"{at}: on val, LPIPS in the hole {result['full']:.4f}, right matches {result['best1%']:.1%}")
         _save_sheet(out / "samples" / f"{trainer.step:07d}.png", sheet)
         if board is not None:
             board.add_image("samples", sheet, trainer.step, dataformats="HWC")
         if result["full"] < trainer.best:
             trainer.save_best(result["full"])
-        return result
 
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
+        if val_photos and not trainer.step and trainer.before is None:
+            check()
+            trainer.before = trainer.latest
         with ThreadPoolExecutor(1) as loader:
             coming: Future[tuple[Tensor, Tensor]] = loader.submit(batches.__getitem__, trainer.step)
-            mark, mark_step, waited = time.monotonic(), trainer.step, 0.0
+            saved = mark = time.monotonic()
+            mark_step, waited = trainer.step, 0.0
             seen: list[dict[str, Tensor]] = []
             while trainer.step < config.steps and not stopping():
                 asked = time.monotonic()
@@ -490,12 +521,12 @@ def train(
                 waited += time.monotonic() - asked
                 coming = loader.submit(batches.__getitem__, trainer.step + 1)
                 seen.append(trainer.train_step(image, mask))
-                result = None
-                if trainer.step % save_every == 0:
+                step_seconds = time.monotonic() - asked
+                if trainer.step % save_every == 0 or time.monotonic() - saved > SAVE_SECONDS:
                     trainer.save()
-                if trainer.step % validate_every == 0:
-                    result = check()
-                if main and (trainer.step % log_every == 0 or result):
+                    saved = time.monotonic()
+                validating = trainer.step % validate_every == 0
+                if main and (trainer.step % log_every == 0 or validating):
                     steps, now = trainer.step - mark_step, time.monotonic()
                     names = seen[-1].keys()  # a term may begin in the course of a run
                     terms = {n: float(torch.stack([s[n].cpu() for s in seen if n in s]).mean()) for n in names}
@@ -503,10 +534,14 @@ def train(
                     left = min((config.steps - trainer.step) / steps * (now - mark), time_limit - (now - started))
                     share = waited / (now - mark)
                     log(terms | {"images_per_second": round(rate, 2), "waiting": round(share, 3)})
-                    report(Progress(trainer.step, config.steps, max(left, 0), rate, share, terms, result))
+                    report(Progress(trainer.step, config.steps, max(left, 0), rate, share, terms))
                     mark, mark_step, waited, seen = time.monotonic(), trainer.step, 0.0, []
+                if validating:
+                    check()
+                    mark = time.monotonic()
         trainer.save()
-        check()
+        if trainer.step != checked:
+            check()
         accelerator.wait_for_everyone()
     except OSError as error:  # of logs and samples: nothing is read here any more
         raise OutputError(
