@@ -19,12 +19,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rethined.config import DEFAULT, PAPER
+from rethined.data import mask_set
+from rethined.data.manifest import BadPhotosError, from_folder, write_manifest
+from rethined.data.shards import write_shards
 from rethined.errors import InputError, OutputError, RethinedWarning
-from rethined.masks import KINDS, free_form
+from rethined.masks import KINDS, PRESETS, free_form
 from rethined.train import loop
 from rethined.train.cli import duration
 from rethined.train.config import RECIPES, TrainConfig
@@ -539,10 +543,59 @@ def test_bad_data(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no photographs"):
         load_folder(tmp_path)
     (tmp_path / "a.jpg").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"a\.jpg"):
+    (tmp_path / "b.avif").write_bytes(b"nor this")
+    with pytest.raises(BadPhotosError, match=r"2 of 2 photographs .* cannot be read: 2 corrupt: a\.jpg, b\.avif"):
         load_folder(tmp_path)
     with pytest.raises(InputError, match="multiple"):
         train(dataclasses.replace(TINY, crops=(64, 65)), tmp_path, tmp_path / "out")
+
+
+def test_every_kind_that_rethined_reads_is_learnt_from(photos: Path, tmp_path: Path) -> None:
+    first = load_folder(photos)[0]
+    with Image.open(photos / "0.png") as picture:
+        for name in ("a.avif", "b.TIFF", "c.webp", "d.jpg", "e.bmp"):
+            picture.save(tmp_path / name, format=None if name[0] != "b" else "TIFF")
+    loaded = load_folder(tmp_path)
+    assert [picture.shape for picture in loaded] == [first.shape] * 5
+    for picture in loaded:
+        assert np.abs(picture.astype(int) - first).mean() < 6  # lossy
+    np.testing.assert_array_equal(loaded[1], first)
+    assert len(load_folder(tmp_path, 768, 2)) == 2
+
+
+def test_what_is_too_small_to_learn_from_is_left_out(photos: Path, tmp_path: Path) -> None:
+    """Enlarged as others are, a strip of 3000 x 2 pixels would take 2.6 GB."""
+    strips = tmp_path / "strips"
+    strips.mkdir()
+    cv2.imwrite(str(strips / "strip.png"), np.zeros((2, 3000, 3), np.uint8))
+    cv2.imwrite(str(strips / "long.png"), np.zeros((64, 3000, 3), np.uint8))
+    with pytest.raises(InputError, match=r"large enough .*: long\.png, strip\.png"):
+        load_folder(strips)
+    (strips / "0.png").write_bytes((photos / "0.png").read_bytes())
+    with pytest.warns(RethinedWarning, match=r"2 of 3 photographs .* left out .*: long\.png, strip\.png"):
+        assert len(load_folder(strips)) == 1
+
+
+def test_shards_are_learnt_from(photos: Path, tmp_path: Path) -> None:
+    dataset = tmp_path / "photos"
+    (dataset / "test").mkdir(parents=True)
+    for path in photos.iterdir():
+        (dataset / "test" / path.name).write_bytes(path.read_bytes())
+    write_manifest(from_folder(dataset), dataset / "manifest.json")
+    mask_set.write_masks(
+        mask_set.jobs_like(dataset / "test"), PRESETS["paper"], dataset / "masks", preset_name="paper"
+    )
+    index = write_shards(dataset, tmp_path / "shards", shard_mb=0.1)
+    assert len(index["shards"]) > 1
+    loaded, whole = load_folder(tmp_path / "shards"), load_folder(photos)
+    assert sorted(picture.tobytes() for picture in loaded) == sorted(picture.tobytes() for picture in whole)
+    assert run(dataclasses.replace(TINY, steps=1), tmp_path / "shards", tmp_path / "run").step == 1
+    last = tmp_path / "shards" / index["shards"][-1]["name"]
+    data = last.read_bytes()
+    for cut in (0, 600, len(data) // 2):
+        last.write_bytes(data[:cut])
+        with pytest.raises(InputError, match="get the whole file"):
+            load_folder(tmp_path / "shards")
 
 
 def test_command_line_trains_validates_and_exports(photos: Path, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def df8k(
             report=typer.echo,
         )
     except BadPhotosError as error:
-        _name(error.problems)
+        name_problems(error.problems)
         raise
     parts = ", ".join(
         f"{number} {name}" for name, number in (manifest.about["splits"] | manifest.about["groups"]).items()
@@ -178,7 +178,7 @@ def folder(
             photos, attribution=attribution, min_side=min_side, threads=threads, report=typer.echo
         )
     except task.BadPhotosError as error:
-        _name(error.problems)
+        name_problems(error.problems)
         raise
     task.write_manifest(manifest, photos / task.MANIFEST)
     typer.echo(f"{photos / task.MANIFEST}: {len(manifest.files)} photographs")
@@ -210,7 +210,7 @@ def shards(
     try:
         index = task.write_shards(dataset, out, split=split, shard_mb=shard_mb, report=typer.echo)
     except BadPhotosError as error:
-        _name(error.problems)
+        name_problems(error.problems)
         raise
     typer.echo(f"{out}: {index['samples']} photographs in {len(index['shards'])} shards")
     return 0
@@ -245,7 +245,8 @@ def pack(
     return 0
 
 
-def _name(problems: list[Problem]) -> None:
+def name_problems(problems: list[Problem]) -> None:
+    """Each on a line of its own."""
     for problem in problems:
         typer.echo(f"error: {problem}", err=True)
 
@@ -254,6 +255,6 @@ def _report(problems: list[Problem], fine: str) -> int:
     """The exit code of a check: 1 where something is wrong, each on a line of its own."""
     from rethined.data.photos import count
 
-    _name(problems)
+    name_problems(problems)
     typer.echo(f"error: {count(problems)}" if problems else fine, err=bool(problems))
     return 1 if problems else 0

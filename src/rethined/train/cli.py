@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rethined.data.cli import name_problems
 from rethined.errors import BackendError, InputError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def train(
         str, typer.Argument(help="cpu (two cores, two hours), default (a GPU) or paper (section 5.1).")
     ],
     data: Annotated[
-        Path, typer.Option(help="Folder of photographs to learn from, or a pack of them.", metavar="FOLDER")
+        Path, typer.Option(help="Folder of photographs to learn from, or of shards, or a pack.", metavar="FOLDER")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run; one that exists is resumed.", metavar="FOLDER")],
     val: Annotated[
@@ -63,6 +64,7 @@ def train(
     try:
         import torch
 
+        from rethined.data.manifest import BadPhotosError
         from rethined.train.config import RECIPES
         from rethined.train.loop import train as run
     except ImportError as error:
@@ -72,17 +74,21 @@ def train(
     changes: dict[str, Any] = {name: value for name, value in (("steps", steps), ("batch_size", batch_size)) if value}
     if threads:
         torch.set_num_threads(threads)
-    with _watch(out) as (report, say):
-        trainer = run(
-            dataclasses.replace(RECIPES[recipe], **changes),
-            data,
-            out,
-            val=val,
-            init=init,
-            time_limit=limit - (time.monotonic() - started),
-            report=report,
-            say=say,
-        )
+    try:
+        with _watch(out) as (report, say):
+            trainer = run(
+                dataclasses.replace(RECIPES[recipe], **changes),
+                data,
+                out,
+                val=val,
+                init=init,
+                time_limit=limit - (time.monotonic() - started),
+                report=report,
+                say=say,
+            )
+    except BadPhotosError as error:
+        name_problems(error.problems)
+        raise
     if trainer.accelerator.is_main_process:
         typer.echo(f"{out}: stopped at step {trainer.step} of {trainer.config.steps}{_verdict(trainer)}")
     return 0

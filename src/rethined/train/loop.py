@@ -452,8 +452,9 @@ def train(
         raise InputError(f"a batch of {config.batch_size} cannot be shared by {world} processes; give a multiple")
     if main:
         say(f"{world} process{'es' if world > 1 else ''} on {accelerator.device.type}")
-    photos = load_folder(data)
-    val_photos = load_folder(val, 768, VALIDATED) if val else []
+    tell = warn if main else lambda message: None
+    photos = load_folder(data, report=tell)
+    val_photos = load_folder(val, 768, VALIDATED, report=tell) if val else []
     trainer = Trainer(config, out, accelerator)
     if trainer.resume():
         if main:
