@@ -87,7 +87,7 @@ def train(
                 say=say,
             )
     except BadPhotosError as error:
-        name_problems(error.problems)
+        name_problems(error.problems, every=True)
         raise
     if trainer.accelerator.is_main_process:
         typer.echo(f"{out}: stopped at step {trainer.step} of {trainer.config.steps}{_verdict(trainer)}")
