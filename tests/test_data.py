@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -178,7 +179,7 @@ def test_photographs_that_cannot_be_used_are_named(
     assert done.returncode == 2
     text = done.stderr.decode()
     assert f"error: missing: {picks[0]}\n" in text
-    assert f"error: wrong size: {picks[1]} (1020 x 16" in text
+    assert f"error: wrong size: {picks[1]} (1020 x 16, 1920 to 3839 on the longer side are wanted; --exclude" in text
     assert text.splitlines()[-1].startswith("error: 2 of the 20 photographs cannot be used: ")
     assert not (tmp_path / "df8k").exists()
 
@@ -205,6 +206,17 @@ def test_photographs_that_cannot_be_used_are_named(
     assert content(tmp_path / "df8k") == content(built)
 
 
+def test_thousands_that_are_missing_do_not_drown_the_others(tmp_path: Path, sources: Path, rethined: Any) -> None:
+    words = [word for word in arguments(sources) if word != str(COUNT)]
+    done = rethined("data", "df8k", *words, 2850, "-o", "df8k")
+    lines = done.stderr.decode().splitlines()
+    assert done.returncode == 2
+    assert len(lines) == 14
+    assert re.fullmatch(r"error: missing: 28\d\d more; --all names them", lines[12]), lines[12]
+    done = rethined("data", "df8k", *words, 2850, "-o", "df8k", "--all")
+    assert len(done.stderr.decode().splitlines()) > 2800
+
+
 def test_a_manifest_gives_the_same_set_again(tmp_path: Path, sources: Path, built: Path) -> None:
     folders = {key: sources / key for key in SOURCES}
     again = df8k.build(folders, tmp_path / "again", listing=built / "manifest.json", link=True)
@@ -229,6 +241,17 @@ def test_a_selection_of_one_s_own(tmp_path: Path, sources: Path) -> None:
     with pytest.raises(InputError, match="another folder"):
         df8k.build({key: sources / key for key in SOURCES}, tmp_path / "mine", number=COUNT)
 
+    odd = tmp_path / "odd"
+    for name in ("a b", "c#1", "d #2"):
+        odd.mkdir(exist_ok=True)
+        shutil.copy(place(sources, Pick("cafhq", CAFHQ[len(list(odd.iterdir()))])), odd / f"{name}.jpg")
+    listing.write_text('"cafhq/a b.jpg" test  # mine\ncafhq/c#1.jpg train\n"cafhq/d #2" train#2\n')
+    with pytest.raises(InputError, match=r"line 3 .* a name with spaces in double quotes"):
+        df8k.read_list(listing)
+    listing.write_text('"cafhq/a b.jpg" test  # mine\ncafhq/c#1.jpg train\n"cafhq/d #2" train\n')
+    made = df8k.build({"cafhq": odd}, tmp_path / "quoted", listing=listing)
+    assert {entry.source_name for entry in made.files} == {"a b", "c#1", "d #2"}
+
     exclude = tmp_path / "people.txt"
     exclude.write_text("cafhq/images/2\n")
     chosen = df8k.choose(
@@ -243,6 +266,8 @@ def test_a_selection_of_one_s_own(tmp_path: Path, sources: Path) -> None:
     ("text", "words"),
     [
         ("div2k/0001 training", "line 1"),
+        ("cafhq/a b c", "line 1"),
+        ('"cafhq/a b', "line 1"),
         ("places/0001", "div2k/, flickr2k/, cafhq/"),
         ("cafhq/images/1\ncafhq/images/1.jpg", "more than once"),
         ("cafhq/images/1 test\ncafhq/images/3", "for all or for none"),

@@ -7,8 +7,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,7 +87,27 @@ def test_the_result_says_what_where_and_with_what(evaluated: Path, result: dict[
     for path in (evaluated / "results").iterdir():
         assert str(ROOT) not in path.read_text()
         assert str(evaluated) not in path.read_text()
-    assert not [path for path in evaluated.rglob("*") if path.name.endswith(".tmp")]
+    assert not [path for path in evaluated.rglob("*") if path.name.endswith((".tmp", ".partial.json"))]
+    assert "partial" not in result
+
+
+def test_what_is_measured_stays_when_interrupted(tmp_path: Path, result: dict[str, Any]) -> None:
+    masks = f"strokes-10-20,{ROOT / 'examples' / 'masks'}"
+    options = ("--sizes", "128,256,1024", "--threads", "1", "--masks", masks, "--name", "stopped")
+    command = [sys.executable, "-m", "rethined", "eval", str(PHOTOS), *options]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    partial = tmp_path / "results" / "eval--stopped.partial.json"
+    while running.poll() is None and not partial.exists():
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=100)
+    assert running.returncode == 130, errors
+    assert list(partial.parent.iterdir()) == [partial]
+    kept = json.loads(partial.read_text())
+    assert re.fullmatch(r"\d of 6 kinds and sizes of holes", kept["partial"])
+    assert kept["weights"] == result["weights"]
+    for mine, whole in zip(kept["runs"][0]["rows"], result["runs"][0]["rows"], strict=True):
+        assert mine["lpips_hole"] == pytest.approx(whole["lpips_hole"], abs=1e-3)  # threads of PyTorch
 
 
 def test_the_values_are_those_of_others_code(result: dict[str, Any]) -> None:

@@ -87,6 +87,8 @@ def test_a_mask_is_that_of_the_benchmark() -> None:
 def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(InputError, match="wider range"):
         Preset("boxes", (0.3, 0.301)).draw("x", 2, 2)
+    with pytest.raises(InputError, match=r"cover 0\.01% to 0\.02% of 9 x 9 pixels"):
+        Preset("strokes", (0.0001, 0.0002)).draw("x", 9, 9)
     with pytest.raises(InputError, match="stroke width"):
         free_form(8, 8, np.random.default_rng(0), stroke_width=(0.5, 0.1))
 
@@ -160,6 +162,18 @@ def test_masks_of_one_size_are_numbered(tmp_path: Path, rethined: Any) -> None:
     assert manifest["preset"] is None
     assert all(0.05 <= entry["coverage"] <= 0.075 for entry in manifest["files"])
     assert rethined("masks", "--verify", "masks").returncode == 0
+
+
+def test_what_a_killed_run_has_left_goes_with_the_next(tmp_path: Path) -> None:
+    jobs = [*mask_set.jobs_of_size(64, 48, 2), mask_set.Job(f"more/{120 * 'x'}.png", (64, 48))]
+    (tmp_path / "more").mkdir()
+    halves = [".0001.png.0123abcd.tmp", ".masks.json.0123abcd.tmp", f"more/.{100 * 'x'}.0123abcd.tmp"]
+    others = [".notes.tmp", ".0007.png.0123abcd.tmp", "more/.0001.png.0123abcd.tmp"]
+    for name in (*halves, *others):
+        (tmp_path / name).write_bytes(b"half")
+    mask_set.write_masks(jobs, PRESETS["boxes"], tmp_path, preset_name="boxes")
+    assert not [name for name in halves if (tmp_path / name).exists()]
+    assert [name for name in others if (tmp_path / name).exists()] == others
 
 
 def test_verifying_names_what_is_wrong(tmp_path: Path, rethined: Any) -> None:

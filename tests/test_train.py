@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,15 +19,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rethined.config import DEFAULT, PAPER
-from rethined.errors import InputError
-from rethined.masks import KINDS, free_form
+from rethined.data import mask_set
+from rethined.data.manifest import BadPhotosError, from_folder, write_manifest
+from rethined.data.shards import write_shards
+from rethined.errors import InputError, OutputError, RethinedWarning
+from rethined.masks import KINDS, PRESETS, free_form
+from rethined.train import loop
 from rethined.train.cli import duration
 from rethined.train.config import RECIPES, TrainConfig
 from rethined.train.data import SCALE, DeviceBatches, HostBatches, load_folder
-from rethined.train.loop import Trainer, learning_rate, train
+from rethined.train.loop import Progress, Trainer, learning_rate, train
 from rethined.train.losses import frequency_loss, hole_l1, match_loss, match_rank, match_targets, supervised_rows
 
 TINY = TrainConfig(
@@ -99,16 +106,76 @@ def test_resumed_is_bit_exactly_uninterrupted(photos: Path, tmp_path: Path) -> N
     assert len({path.stat().st_mode for path in files}) == 1, files  # who may read the log may read the weights
 
 
-def test_a_truncated_checkpoint_falls_back_to_the_one_before(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(photos: Path, tmp_path: Path, damage: str) -> None:
     run(TINY, photos, tmp_path, save_every=5)
-    last = tmp_path / "last.safetensors"
-    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    last, before = tmp_path / "last.safetensors", tmp_path / "previous.last.safetensors"
+
+    def spoil(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        middle = len(data) // 2
+        data[middle] ^= 1
+        path.write_bytes(data[:middle] if damage == "cut" else data)
+
+    whole = before.read_bytes()
+    spoil(last)
+    trainer = Trainer(TINY, tmp_path)
+    with pytest.warns(RethinedWarning, match=r"/last.safetensors is damaged; .* of step 10"):
+        assert trainer.resume()
+    assert trainer.step == 10
+    spoil(before)
+    best = (tmp_path / "best.safetensors").read_bytes()
+    with pytest.raises(InputError, match="move them away to begin at step 0"):
+        run(TINY, photos, tmp_path)
+    assert (tmp_path / "best.safetensors").read_bytes() == best
+    last.unlink()
+    before.write_bytes(whole)  # as a run leaves them that is killed between two renames
     trainer = Trainer(TINY, tmp_path)
     assert trainer.resume()
     assert trainer.step == 10
-    last.unlink()
-    (tmp_path / "previous.last.safetensors").unlink()
+    before.unlink()
     assert not Trainer(TINY, tmp_path).resume()
+
+
+def test_the_best_weights_are_never_replaced_by_worse_ones(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in order, or killed between a validation and the next checkpoint."""
+    values = {0: 0.6, 4: 0.5, 6: 0.3, 8: 0.4, 12: 0.45}
+    sheet = np.zeros((8, 8, 3), np.uint8)
+    monkeypatch.setattr(Trainer, "validate", lambda self, photos: ({"full": values[self.step], "best1%": 0.0}, sheet))
+    options = {"val": photos, "validate_every": 4, "log_every": 1}
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def steps_of_best(out: Path) -> tuple[int, float]:
+        with safe_open(out / "best.safetensors", "pt") as file:
+            return int(file.metadata()["rethined.steps"]), float(file.metadata()["rethined.lpips"])
+
+    assert run(TINY, photos, tmp_path / "stopped", report=stop, **options).step == 6
+    assert steps_of_best(tmp_path / "stopped") == (6, 0.3)
+    assert run(TINY, photos, tmp_path / "stopped", **options).step == 12
+    assert steps_of_best(tmp_path / "stopped") == (6, 0.3)
+
+    class Killed(BaseException):
+        pass
+
+    def die(self: Trainer) -> None:
+        if self.step == 6:
+            raise Killed
+        save(self)
+
+    save = Trainer.save
+    monkeypatch.setattr(Trainer, "save", die)
+    with pytest.raises(Killed):
+        run(TINY, photos, tmp_path / "killed", save_every=3, **options)
+    assert steps_of_best(tmp_path / "killed") == (4, 0.5)
+    monkeypatch.setattr(Trainer, "save", save)
+    values |= {4: 0.6, 8: 0.7, 12: 0.7}  # whatever comes after the checkpoint of step 3
+    assert run(TINY, photos, tmp_path / "killed", **options).step == 12
+    assert steps_of_best(tmp_path / "killed") == (4, 0.5)
 
 
 def test_killed_at_random_moments_it_ends_the_same(photos: Path, tmp_path: Path) -> None:
@@ -145,6 +212,47 @@ def test_killed_at_random_moments_it_ends_the_same(photos: Path, tmp_path: Path)
     assert trainer.resume()
     assert trainer.step == 12
     assert_equal_states(state(whole), state(trainer))
+
+
+def test_the_time_limit_holds_with_the_last_validation(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def validate(self: Trainer, photos: object) -> tuple[dict[str, float], np.ndarray]:
+        checks.append(self.step)
+        time.sleep(2)
+        return {"full": 1 / (1 + self.step), "best1%": 0.0}, np.zeros((8, 8, 3), np.uint8)
+
+    checks: list[int] = []
+    monkeypatch.setattr(Trainer, "validate", validate)
+    config = dataclasses.replace(TINY, steps=10_000)
+    started = time.monotonic()
+    trainer = run(config, photos, tmp_path, val=photos, time_limit=6)
+    assert 3 < time.monotonic() - started < 7  # a step takes a tenth of a second, others may delay it
+    assert checks == [0, trainer.step]
+    assert trainer.before == 1
+    resumed = run(config, photos, tmp_path, val=photos, time_limit=0)
+    assert resumed.before == 1, "what was before training is known later"
+    assert checks == [0, trainer.step, trainer.step]
+
+
+def test_a_kill_costs_no_more_than_some_minutes(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long steps take."""
+
+    class Killed(BaseException):
+        pass
+
+    def die(progress: Progress) -> None:
+        if progress.step == 3:
+            raise Killed
+
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
+    with pytest.raises(Killed):
+        run(TINY, photos, tmp_path, log_every=1, report=die)
+    trainer = Trainer(TINY, tmp_path)
+    assert trainer.resume()
+    assert trainer.step == 3
 
 
 def test_training_learns(photos: Path, tmp_path: Path) -> None:
@@ -309,7 +417,7 @@ def keep(self, *rest, **options):
     kept.append([p.grad.clone() for group in self.param_groups for p in group["params"]])
     return step(self, *rest, **options)
 torch.optim.Adam.step = keep
-trainer = loop.train(config, Path(sys.argv[1]), Path(sys.argv[2]))
+trainer = loop.train(config, Path(sys.argv[1]), Path(sys.argv[2]), say=print)
 if trainer.accelerator.is_main_process:
     statistics = {k: v for k, v in trainer.model.state_dict().items() if "running" in k}
     torch.save((kept[0], statistics, trainer.accelerator.num_processes), sys.argv[2] + "/kept.pt")
@@ -329,6 +437,7 @@ def test_two_processes_are_one_with_twice_the_pictures(photos: Path, tmp_path: P
         environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
         done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
         assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == [f"{processes} process{'es' if processes > 1 else ''} on cpu"]
         results.append(torch.load(out / "kept.pt", weights_only=True))
     (one, one_statistics, count), (two, two_statistics, counts) = results
     assert (count, counts) == (1, 2)
@@ -345,6 +454,32 @@ def test_a_run_of_another_recipe_is_refused(photos: Path, tmp_path: Path) -> Non
     run(dataclasses.replace(TINY, steps=1), photos, tmp_path)
     with pytest.raises(InputError, match="another seed"):
         run(dataclasses.replace(TINY, seed=5), photos, tmp_path)
+
+
+def test_a_full_disk_and_no_folder_are_one_sentence(photos: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    out = tmp_path / "run"
+    run(dataclasses.replace(TINY, steps=2), photos, out)
+    kept = (out / "last.safetensors").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, limits[1]))  # the kernel stops it half way
+    try:
+        with pytest.raises(OutputError, match=r"last\.safetensors cannot be written: File too large"):
+            run(TINY, photos, out, save_every=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (out / "last.safetensors").read_bytes() == kept
+    assert not [path for path in out.rglob("*") if "tmp" in path.name]
+    (out / "log.jsonl").unlink(missing_ok=True)
+    (out / "log.jsonl").mkdir()
+    with pytest.raises(OutputError, match="run cannot be written to: Is a directory"):
+        run(TINY, photos, out, log_every=1)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="file is a file; give a folder for the run"):
+        run(TINY, photos, tmp_path / "file")
+    with pytest.raises(InputError, match="cannot be made: Not a directory"):
+        run(TINY, photos, tmp_path / "file" / "run")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_run_starts_from_what_fits(photos: Path, tmp_path: Path) -> None:
@@ -367,10 +502,11 @@ def test_a_run_starts_from_what_fits(photos: Path, tmp_path: Path) -> None:
 def test_samples_and_logs_are_kept(photos: Path, tmp_path: Path) -> None:
     run(dataclasses.replace(TINY, steps=2), photos, tmp_path, val=photos, validate_every=2, log_every=1)
     sheets = sorted((tmp_path / "samples").glob("*.png"))
-    assert [sheet.name for sheet in sheets] == ["0000002.png"]
-    assert cv2.imread(str(sheets[0])).std() > 10
+    assert [sheet.name for sheet in sheets] == ["0000000.png", "0000002.png"]
+    assert cv2.imread(str(sheets[1])).std() > 10
     assert list((tmp_path / "tensorboard").iterdir())
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "val" in row] == [0, 2]
     val = next(row["val"] for row in rows if "val" in row)
     assert 0 < val["full"] < 2
     assert 0 <= val["best1%"] <= 1
@@ -407,10 +543,59 @@ def test_bad_data(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no photographs"):
         load_folder(tmp_path)
     (tmp_path / "a.jpg").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"a\.jpg"):
+    (tmp_path / "b.avif").write_bytes(b"nor this")
+    with pytest.raises(BadPhotosError, match=r"2 of 2 photographs .* cannot be read: 2 corrupt: a\.jpg, b\.avif"):
         load_folder(tmp_path)
     with pytest.raises(InputError, match="multiple"):
         train(dataclasses.replace(TINY, crops=(64, 65)), tmp_path, tmp_path / "out")
+
+
+def test_every_kind_that_rethined_reads_is_learnt_from(photos: Path, tmp_path: Path) -> None:
+    first = load_folder(photos)[0]
+    with Image.open(photos / "0.png") as picture:
+        for name in ("a.avif", "b.TIFF", "c.webp", "d.jpg", "e.bmp"):
+            picture.save(tmp_path / name, format=None if name[0] != "b" else "TIFF")
+    loaded = load_folder(tmp_path)
+    assert [picture.shape for picture in loaded] == [first.shape] * 5
+    for picture in loaded:
+        assert np.abs(picture.astype(int) - first).mean() < 6  # lossy
+    np.testing.assert_array_equal(loaded[1], first)
+    assert len(load_folder(tmp_path, 768, 2)) == 2
+
+
+def test_what_is_too_small_to_learn_from_is_left_out(photos: Path, tmp_path: Path) -> None:
+    """Enlarged as others are, a strip of 3000 x 2 pixels would take 2.6 GB."""
+    strips = tmp_path / "strips"
+    strips.mkdir()
+    cv2.imwrite(str(strips / "strip.png"), np.zeros((2, 3000, 3), np.uint8))
+    cv2.imwrite(str(strips / "long.png"), np.zeros((64, 3000, 3), np.uint8))
+    with pytest.raises(InputError, match=r"large enough .*: long\.png, strip\.png"):
+        load_folder(strips)
+    (strips / "0.png").write_bytes((photos / "0.png").read_bytes())
+    with pytest.warns(RethinedWarning, match=r"2 of 3 photographs .* left out .*: long\.png, strip\.png"):
+        assert len(load_folder(strips)) == 1
+
+
+def test_shards_are_learnt_from(photos: Path, tmp_path: Path) -> None:
+    dataset = tmp_path / "photos"
+    (dataset / "test").mkdir(parents=True)
+    for path in photos.iterdir():
+        (dataset / "test" / path.name).write_bytes(path.read_bytes())
+    write_manifest(from_folder(dataset), dataset / "manifest.json")
+    mask_set.write_masks(
+        mask_set.jobs_like(dataset / "test"), PRESETS["paper"], dataset / "masks", preset_name="paper"
+    )
+    index = write_shards(dataset, tmp_path / "shards", shard_mb=0.1)
+    assert len(index["shards"]) > 1
+    loaded, whole = load_folder(tmp_path / "shards"), load_folder(photos)
+    assert sorted(picture.tobytes() for picture in loaded) == sorted(picture.tobytes() for picture in whole)
+    assert run(dataclasses.replace(TINY, steps=1), tmp_path / "shards", tmp_path / "run").step == 1
+    last = tmp_path / "shards" / index["shards"][-1]["name"]
+    data = last.read_bytes()
+    for cut in (0, 600, len(data) // 2):
+        last.write_bytes(data[:cut])
+        with pytest.raises(InputError, match="get the whole file"):
+            load_folder(tmp_path / "shards")
 
 
 def test_command_line_trains_validates_and_exports(photos: Path, tmp_path: Path) -> None:
@@ -440,7 +625,9 @@ def test_command_line_trains_validates_and_exports(photos: Path, tmp_path: Path)
         env=environment,
     )
     assert done.returncode == 0, done.stderr
-    assert "stopped at step 2 of 2" in done.stdout
+    assert done.stdout.startswith("1 process on cpu\nbefore training: on val, LPIPS in the hole 0.")
+    last = done.stdout.splitlines()[-1]
+    assert re.match(r".*: stopped at step 2 of 2; validation LPIPS 0\.\d{4}, before training 0\.\d{4}", last), last
     assert (out / "best.safetensors").exists()
     model = tmp_path / "mine.onnx"
     done = subprocess.run(

@@ -49,8 +49,8 @@ class Preset:
             if low <= np.count_nonzero(mask) / mask.size <= high:
                 return mask
         raise InputError(
-            f"{self.kind} that cover {low:.0%} to {high:.0%} of {width} x {height} pixels were not found; give a "
-            "wider range of coverage, or a larger image"
+            f"{self.kind} that cover {100 * low:.4g}% to {100 * high:.4g}% of {width} x {height} pixels "
+            "were not found; give a wider range of coverage, or a larger image"
         )
 
 

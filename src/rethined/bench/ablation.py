@@ -93,7 +93,7 @@ def run_trained(
     recipe = dataclasses.replace(
         CPU_RECIPE, steps=steps, batch_size=batch_size, crops=(crop,), warmup=max(1, steps // 10)
     )
-    photos = load_folder(val, 768)[:PHOTOGRAPHS]
+    photos = load_folder(val, 768, PHOTOGRAPHS)
     seen = load_folder(data)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -169,7 +169,7 @@ def run_untrained(weights: Path, val: Path, *, progress: Callable[[str], None] =
         WeightsError: a file that does not hold weights.
     """
     origin = provenance.provenance()
-    photos = load_folder(val, 768)[:PHOTOGRAPHS]
+    photos = load_folder(val, 768, PHOTOGRAPHS)
     released, _ = load_weights(weights)
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -84,7 +84,8 @@ def evaluate(
 ) -> int:
     """Judge one model: LPIPS, L1, PSNR, SSIM and FID of its fills, over the whole image and inside the hole.
 
-    Writes OUT/eval--NAME.json, with a row for every photograph and method, and OUT/eval--NAME.html.
+    Writes OUT/eval--NAME.json, with a row for every photograph and method, and OUT/eval--NAME.html. Until it is done,
+    what has been measured is in OUT/eval--NAME.partial.json, and stays there if it is interrupted.
     """
     evaluation, measure = _laboratory()
     from rethined.bench.cases import Worst
@@ -101,6 +102,7 @@ def evaluate(
         check_folder(folder)
     _use_threads(threads)
     worst = Worst(cases)
+    json, partial = (out / f"eval--{name}{suffix}" for suffix in (".json", ".partial.json"))
     result = evaluation.evaluate(
         weights,
         found,
@@ -111,8 +113,8 @@ def evaluate(
         threads=threads,
         worst=worst,
         progress=typer.echo,
+        keep=lambda so_far: write_json(partial, so_far),
     )
-    json = out / f"eval--{name}.json"
     out.mkdir(parents=True, exist_ok=True)
     if pictures:
         result["pictures"] = evaluation.write_worst(pictures, worst.of_each_photo, json)
@@ -121,6 +123,7 @@ def evaluate(
         write_atomic(html, page(result, worst.cases, f"rethined eval: {name}").encode(), overwrite=True)
         typer.echo(f"wrote {html}")
     typer.echo(f"wrote {write_json(json, result)}")
+    partial.unlink(missing_ok=True)
     typer.echo(f"\nLPIPS in the hole (of copy_reference's):\n{overview(result)}", nl=False)
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ def evaluate(
     threads: int | None = None,
     worst: Worst | None = None,
     progress: Callable[[str], None] = lambda line: None,
+    keep: Callable[[dict[str, Any]], object] = lambda result: None,
 ) -> dict[str, Any]:
     """Measure `weights` (None: those in the package) on `photos` at every size under all holes; JSON-ready.
 
     One run (`measure.run`) for every kind of hole and size; sizes that no photograph has are left out. Without
-    `reference` the methods in ALONG are not measured, and there are no ratios.
+    `reference` the methods in ALONG are not measured, and there are no ratios. `keep` is given what there is after
+    every run, with `partial` saying how much of all that is.
 
     Raises:
         InputError: photographs, masks or weights cannot be used, or no photograph has the least size.
@@ -45,28 +48,32 @@ def evaluate(
     engine = measure.load_engine(weights, threads=threads)
     methods = {along: measure.BASELINES[along] for along in ALONG if reference}
     methods[name] = measure.as_method(engine)
-    runs = []
-    for some in holes:
-        for size in sizes:
-            progress(f"{some}, {size} pixels on the long side:")
-            run = measure.run(methods, photos, size, some, metrics, worst=worst, progress=progress)
-            if run["rows"]:
-                runs.append(run)
-            else:
-                progress("no photograph is as large; left out")
+    runs: list[dict[str, Any]] = []
+
+    def result() -> dict[str, Any]:
+        return {
+            "kind": "eval",
+            "method": name,
+            "weights": {name: provenance.sha256(weights or provenance.BUNDLED)},
+            "model": engine.describe(),
+            "runs": runs,
+            "pictures": [],
+            **measure.described(metrics),
+            "peak_mib": round(provenance.peak_mib()),
+            **origin,
+        }
+
+    for number, (some, size) in enumerate(product(holes, sizes), 1):
+        progress(f"{some}, {size} pixels on the long side:")
+        run = measure.run(methods, photos, size, some, metrics, worst=worst, progress=progress)
+        if run["rows"]:
+            runs.append(run)
+            keep(result() | {"partial": f"{number} of {len(holes) * len(sizes)} kinds and sizes of holes"})
+        else:
+            progress("no photograph is as large; left out")
     if not runs:
         raise InputError(f"no photograph has {min(sizes)} pixels on its long side; give a smaller size")
-    return {
-        "kind": "eval",
-        "method": name,
-        "weights": {name: provenance.sha256(weights or provenance.BUNDLED)},
-        "model": engine.describe(),
-        "runs": runs,
-        "pictures": [],
-        **measure.described(metrics),
-        "peak_mib": round(provenance.peak_mib()),
-        **origin,
-    }
+    return result()
 
 
 def write_worst(folder: Path, cases: Sequence[Case], json: Path) -> list[dict[str, Any]]:

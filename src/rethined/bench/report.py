@@ -3,7 +3,8 @@
 `<!-- bench:NAME -->` and `<!-- /bench -->` enclose a block. NAME is the stem of a result file: all columns of
 that one. `STEM.overview` is its LPIPS in the hole alone, one line per run; `STEM.pictures` the pictures of the
 worst cases of an evaluation. `latency` and `quality` are every result of that kind, the latter as overview,
-`latency.stages` where the time goes, and `peers` the latencies in which peers took part. `table1` to `table5`,
+`latency.stages` where the time goes, `peers` the latencies in which peers took part, and `matches` how often
+attention finds what is right, before and after training. `table1` to `table5`,
 `figure1`, `figure3` and `figure5` are the paper's, `table1.plot` to `table5.plot` the plots of the tables,
 `table1.measures` all columns of that one, `claims` what the paper says of other methods, and `frontier` and
 `frontier.plot` the latency and quality of other widths and depths.
@@ -75,6 +76,8 @@ def blocks(results: Path) -> dict[str, Block]:
     alone = [result for result in latency if "methods" not in result]
     if alone:
         rendered["latency"] = _latency(alone)
+    if "ablation--trained" in found and "ablation--weights" in found:
+        rendered["matches"] = _matches(found["ablation--trained"], found["ablation--weights"])
     profiled = [row for result in alone for row in result["rows"] if "stages_ms" in row]
     if profiled:
         rendered["latency.stages"] = _stages(profiled)
@@ -330,6 +333,20 @@ def _ablation(result: dict[str, Any]) -> Table:
             f"Each trained from nothing for {spent_of(result)}, measured on {result['photographs']} photographs."
         )
     return Table(head, lines, [*notes, origin_of(result)])
+
+
+def _matches(trained: dict[str, Any], released: dict[str, Any]) -> Table:
+    """How often what attention takes first is right: without training, after little of it, and as released."""
+    shown = {
+        "before training": (trained, "before training"),
+        f"after {spent_of(trained)}": (trained, "as released"),
+        "as released": (released, "as released"),
+    }
+    lines = []
+    for label, (result, name) in shown.items():
+        row = next(row for row in result["rows"] if row["name"] == name)
+        lines.append([label, f"{row['best1']:.1%}"])
+    return Table(["weights", "right matches"], lines, [origin_of(trained), origin_of(released)])
 
 
 def _peers(results: Sequence[dict[str, Any]]) -> Table:

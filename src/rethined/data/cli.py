@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 data = typer.Typer(help="Make and check sets of photographs for training and testing.", no_args_is_help=True)
 
 Threads = Annotated[int | None, typer.Option(min=1, help="Files to read at a time.  [default: one per core]")]
+All = Annotated[bool, typer.Option("--all", help="Name all that is wrong, not only the first 12 of each kind.")]
 Attribution = Annotated[
     Path | None,
     typer.Option(
@@ -37,7 +38,7 @@ def masks(
     out: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the masks.", metavar="FOLDER")
     ] = None,
-    preset: Annotated[str, typer.Option(help="thin, medium, thick, paper, boxes or objects.")] = "paper",
+    preset: Annotated[str, typer.Option(help="thin, medium, thick, paper, boxes, objects or wires.")] = "paper",
     kind: Annotated[
         str | None, typer.Option(help="Instead of the preset's: strokes, boxes, objects, wires or mixed.")
     ] = None,
@@ -55,6 +56,7 @@ def masks(
     verify: Annotated[
         Path | None, typer.Option(help="Draw nothing; check the masks in this folder.", metavar="FOLDER")
     ] = None,
+    every: All = False,
 ) -> int:
     """Draw fixed masks (white = hole), with a manifest, masks.json, and a contact sheet, sheet.png.
 
@@ -69,7 +71,7 @@ def masks(
     if verify:
         if out or like or size:
             raise InputError("--verify only checks; leave out --output, --like and --size")
-        return _report(list(mask_set.verify(verify)), f"{verify}: masks are as the manifest says")
+        return _report(list(mask_set.verify(verify)), f"{verify}: masks are as the manifest says", every=every)
     if preset not in PRESETS:
         raise InputError(f"preset is {preset!r}; choose one of {', '.join(PRESETS)}")
     if not out:
@@ -118,10 +120,12 @@ def df8k(
         typer.Option("--list", help="A selection of one's own, or another's manifest.json.", metavar="FILE"),
     ] = None,
     exclude: Annotated[
-        Path | None, typer.Option(help="Photographs to pass over, a source/name a line.", metavar="FILE")
+        Path | None,
+        typer.Option(help='Photographs to pass over, a source/name a line, in "" if it has spaces.', metavar="FILE"),
     ] = None,
     link: Annotated[bool, typer.Option("--link", help="Link to the sources instead of copying.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the test masks.")] = 0,
+    every: All = False,
     threads: Threads = None,
 ) -> int:
     """Make DF8K-Inpainting, the paper's data set, from local copies of DIV2K, Flickr2K and CAFHQ.
@@ -147,7 +151,7 @@ def df8k(
             report=typer.echo,
         )
     except BadPhotosError as error:
-        _name(error.problems)
+        name_problems(error.problems, every=every)
         raise
     parts = ", ".join(
         f"{number} {name}" for name, number in (manifest.about["splits"] | manifest.about["groups"]).items()
@@ -162,6 +166,7 @@ def folder(
     attribution: Attribution = None,
     min_side: Annotated[int, typer.Option(min=1, help="Pixels the shorter side must have.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a manifest that exists.")] = False,
+    every: All = False,
     threads: Threads = None,
 ) -> int:
     """Read every photograph of a folder and write manifest.json into it: names, sizes and checksums.
@@ -178,7 +183,7 @@ def folder(
             photos, attribution=attribution, min_side=min_side, threads=threads, report=typer.echo
         )
     except task.BadPhotosError as error:
-        _name(error.problems)
+        name_problems(error.problems, every=every)
         raise
     task.write_manifest(manifest, photos / task.MANIFEST)
     typer.echo(f"{photos / task.MANIFEST}: {len(manifest.files)} photographs")
@@ -188,12 +193,15 @@ def folder(
 @data.command()
 def verify(
     dataset: Annotated[Path, typer.Argument(help="Folder with manifest.json.", metavar="FOLDER")],
+    every: All = False,
     threads: Threads = None,
 ) -> int:
     """Hold photographs and masks against the manifest; what is missing, corrupt, changed or extra is named."""
     from rethined.data import manifest as task
 
-    return _report(list(task.verify(dataset, threads=threads)), f"{dataset}: all is as the manifest says")
+    return _report(
+        list(task.verify(dataset, threads=threads)), f"{dataset}: all is as the manifest says", every=every
+    )
 
 
 @data.command()
@@ -202,6 +210,7 @@ def shards(
     out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the shards.", metavar="FOLDER")],
     split: Annotated[str | None, typer.Option(help="train, test or validation.  [default: all]")] = None,
     shard_mb: Annotated[float, typer.Option(min=0.1, help="Million bytes a shard has at most.")] = 500,
+    every: All = False,
 ) -> int:
     """Pack photographs into WebDataset shards (tar files of KEY.jpg and KEY.json), for training on clusters."""
     from rethined.data import shards as task
@@ -210,7 +219,7 @@ def shards(
     try:
         index = task.write_shards(dataset, out, split=split, shard_mb=shard_mb, report=typer.echo)
     except BadPhotosError as error:
-        _name(error.problems)
+        name_problems(error.problems, every=every)
         raise
     typer.echo(f"{out}: {index['samples']} photographs in {len(index['shards'])} shards")
     return 0
@@ -245,15 +254,23 @@ def pack(
     return 0
 
 
-def _name(problems: list[Problem]) -> None:
-    for problem in problems:
-        typer.echo(f"error: {problem}", err=True)
+def name_problems(problems: list[Problem], *, every: bool) -> None:
+    """Each on a line of its own; of thousands of one kind, the first few, lest they drown the others."""
+    from rethined.data.photos import LISTED
+
+    for kind in dict.fromkeys(problem.kind for problem in problems):
+        alike = [problem for problem in problems if problem.kind == kind]
+        shown = alike if every else alike[:LISTED]
+        for problem in shown:
+            typer.echo(f"error: {problem}", err=True)
+        if len(shown) < len(alike):
+            typer.echo(f"error: {kind}: {len(alike) - len(shown)} more; --all names them", err=True)
 
 
-def _report(problems: list[Problem], fine: str) -> int:
+def _report(problems: list[Problem], fine: str, *, every: bool) -> int:
     """The exit code of a check: 1 where something is wrong, each on a line of its own."""
     from rethined.data.photos import count
 
-    _name(problems)
+    name_problems(problems, every=every)
     typer.echo(f"error: {count(problems)}" if problems else fine, err=bool(problems))
     return 1 if problems else 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import shutil
 from collections import Counter
@@ -47,6 +48,11 @@ RULE = (
     "candidates ranked by SHA-256 of 'source/name' (no suffix), all of CAFHQ before DIV2K and Flickr2K; in each "
     "group, in order of rank, of every ten the first seven train, then two test, one validation"
 )
+
+_LINE = re.compile(
+    r"""\s*(?:(?:"(?P<quoted>[^"]+)"|(?P<name>[^\s"#]\S*))(?:\s+(?P<split>[^\s#]\S*))?)?\s*(?:(?<!\S)#.*)?"""
+)
+"""A line of a list."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,8 @@ def choose(
 def read_list(path: Path) -> list[Pick]:
     """A selection: lines of `source/name` or `source/name split`, or the manifest of a data set made here.
 
-    Blank lines and what follows # is passed over. A manifest also holds every file to its checksum.
+    Blank lines, and # and what follows it where a word could begin, are passed over. A name with spaces, or a word
+    that begins with #, is written in double quotes. A manifest also holds every file to its checksum.
 
     Raises:
         InputError: no such file, a line that is not understood, a name that comes twice, or splits for some only.
@@ -151,15 +158,16 @@ def read_list(path: Path) -> list[Pick]:
     else:
         picks = []
         for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
-            words = line.partition("#")[0].split()
-            if words and (len(words) > 2 or (len(words) == 2 and words[1] not in SPLITS)):
+            match = _LINE.fullmatch(line)
+            if not match or match["split"] not in (None, *SPLITS):
                 raise InputError(
-                    f"{path} line {number} is {line!r}; write source/name, then {', '.join(SPLITS)} or nothing"
+                    f"{path} line {number} is {line!r}; write source/name, then {', '.join(SPLITS)} or nothing, "
+                    "and a name with spaces in double quotes"
                 )
-            if words:
-                source, _, name = words[0].partition("/")
+            if written := match["quoted"] or match["name"]:
+                source, _, name = written.partition("/")
                 stem = str(Path(name).with_suffix("").as_posix()) if is_image_name(Path(name)) else name
-                picks.append(Pick(source, stem, words[1] if len(words) == 2 else None))
+                picks.append(Pick(source, stem, match["split"]))
     for pick in picks:
         if pick.source not in SOURCES or not pick.name:
             raise InputError(f"{path} lists {pick}; names start with {', '.join(f'{key}/' for key in SOURCES)}")
@@ -328,7 +336,11 @@ def _sizes(picks: list[Pick], available: Mapping[str, Mapping[str, Path]]) -> di
         least, most = SOURCES[pick.source].sides
         if not least <= max(size) <= most:
             wanted = f"{least} to {most} on the longer side"
-            problems.append(Problem("wrong size", str(pick), f"{size[0]} x {size[1]}, {wanted} are wanted"))
+            problems.append(
+                Problem(
+                    "wrong size", str(pick), f"{size[0]} x {size[1]}, {wanted} are wanted; --exclude passes it over"
+                )
+            )
         sizes[pick] = size
     if problems:
         raise BadPhotosError(f"{len(problems)} of the {len(picks)} photographs cannot be used", problems)

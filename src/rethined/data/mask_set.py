@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rethined.data.photos import Problem, displayed_size, find_photos, read_bytes
+from rethined.data.photos import Problem, displayed_size, find_photos, read_bytes, read_pixels
 from rethined.errors import InputError
 from rethined.image import SUFFIXES, read_photo, write_atomic
 from rethined.masks import Mask, Preset
@@ -28,6 +29,8 @@ CELL = 224
 """Side of a picture on the sheet, in pixels."""
 SHOWN = 48
 """So many masks the sheet shows at most, spread evenly over the set."""
+_HALF = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
+"""What `write_atomic` calls a file while it is written."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def write_masks(
             )
     elif out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder for the masks")
+    _sweep(out, {MANIFEST, SHEET, *(job.name for job in jobs)})
     files: list[dict[str, Any]] = []
 
     def make(job: Job) -> tuple[dict[str, Any], PillowImage.Image | None]:
@@ -144,6 +148,16 @@ def write_masks(
     write_atomic(out / SHEET, _sheet(cells), overwrite=True)
     write_atomic(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode(), overwrite=True)
     return manifest
+
+
+def _sweep(out: Path, names: set[str]) -> None:
+    """Delete the halves of these files that a killed run has left."""
+    wanted = {((out / name).parent, Path(name).name[:100]) for name in names}
+    for folder in {folder for folder, _ in wanted}:
+        for path in folder.glob(".*.tmp"):
+            half = _HALF.fullmatch(path.name)
+            if half and (folder, half[1]) in wanted:
+                path.unlink()
 
 
 def encode(mask: Mask) -> bytes:
@@ -250,7 +264,7 @@ def _cell(job: Job, mask: Mask, coverage: float) -> PillowImage.Image:
     under.paste((255, 255, 255), (0, 0), hole)
     cell.paste(under, ((CELL + 8 - size[0]) // 2, (CELL + 4 - size[1]) // 2))
     name = job.name.removesuffix(".png")
-    label = f"{name if len(name) <= 24 else '...' + name[-21:]}  {coverage:.0%}"
+    label = f"{name if len(name) <= 24 else '...' + name[-21:]}  {100 * coverage:.3g}%"
     ImageDraw.Draw(cell).text((6, CELL + 7), label.encode("ascii", "replace").decode(), fill=(255, 255, 255))
     return cell
 
@@ -262,9 +276,7 @@ def _thumbnail(path: Path, size: tuple[int, int]) -> PillowImage.Image:
         with Image.open(path) as photo:
             photo.draft("RGB", (2 * CELL, 2 * CELL))  # decodes an eighth of it, in an eighth of the time
             return ImageOps.exif_transpose(photo).convert("RGB").resize(size, Image.Resampling.BOX)
-    pixels = read_photo(path).pixels
-    pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
-    return Image.fromarray(pixels).resize(size, Image.Resampling.BOX)
+    return Image.fromarray(read_pixels(path)).resize(size, Image.Resampling.BOX)
 
 
 def _sheet(cells: Sequence[PillowImage.Image]) -> bytes:
@@ -284,5 +296,6 @@ def describe(manifest: dict[str, Any]) -> str:
     """One line about a set of masks, for people."""
     coverage = [entry["coverage"] for entry in manifest["files"]]
     return (
-        f"{len(coverage)} masks, {min(coverage):.1%} to {max(coverage):.1%} hole, {np.mean(coverage):.1%} on average"
+        f"{len(coverage)} masks, {100 * min(coverage):.3g}% to {100 * max(coverage):.3g}% hole, "
+        f"{100 * np.mean(coverage):.3g}% on average"
     )

@@ -17,16 +17,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from rethined.data.manifest import default_threads
-from rethined.data.photos import find_photos, read_attribution, read_bytes
+from rethined.data.photos import Pixels, find_photos, read_attribution, read_bytes, read_pixels
 from rethined.data.shards import add
 from rethined.errors import InputError
-from rethined.image import read_photo, write_atomic
-
-Pixels = NDArray[np.uint8]
-"""(h, w, 3) RGB."""
+from rethined.image import write_atomic
 
 INDEX = "index.json"
 FORMAT = "rethined-pack-1"
@@ -106,10 +102,7 @@ def read_reduced(path: Path, short_side: int) -> Pixels:
     Raises:
         InputError: not a picture, a damaged one, or one that is too long for WebP.
     """
-    pixels = read_photo(path).pixels
-    picture = reduced(
-        (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels.view(np.uint8), short_side
-    )
+    picture = reduced(read_pixels(path), short_side)
     height, width = picture.shape[:2]
     if max(width, height) > 16383:
         raise InputError(f"{path} would have {width} x {height} pixels, WebP holds 16383; remove it or cut it")

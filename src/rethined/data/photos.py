@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rethined import containers
 from rethined.errors import InputError
 from rethined.image import UnreadableError, is_image_name, read_photo
 
+Pixels = NDArray[np.uint8]
+"""(h, w, 3) RGB."""
 LISTED = 12
 """So many names a message holds at most."""
 
@@ -149,6 +154,16 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def read_pixels(source: Path | bytes, *, name: str | None = None) -> Pixels:
+    """A photograph as displayed, in 8 bits.
+
+    Raises:
+        InputError: as `read_photo`.
+    """
+    pixels = read_photo(source, name=name).pixels
+    return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels.view(np.uint8)
 
 
 def read_attribution(path: Path) -> dict[Path, dict[str, str]]:

@@ -9,7 +9,7 @@ import os
 import secrets
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from rethined.data import mask_set
 from rethined.data.manifest import MASKS, BadPhotosError, Entry, read_manifest
 from rethined.data.photos import Problem, read_bytes, sha256_of
 from rethined.errors import InputError, OutputError
-from rethined.image import write_atomic
+from rethined.image import is_image_name, write_atomic
 
 INDEX = "shards.json"
 FORMAT = 1
+MASK = ".mask.png"
+"""Ends the name of a test photograph's mask."""
 
 
 def write_shards(
@@ -78,6 +80,49 @@ def write_shards(
         rest = done[i + 1 :]
         write_atomic(out / INDEX, _json(index | {"shards": rows + rest}), overwrite=True)
     return index | {"shards": rows}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One photograph in a shard."""
+
+    name: str
+    """Shard and member, for messages."""
+    shard: Path
+    offset: int
+    """Of its first byte in the shard."""
+    size: int
+
+    def read(self) -> bytes:
+        """The photograph's file."""
+        with self.shard.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+def find_members(folder: Path) -> list[Member]:
+    """The photographs in the shards of `folder`, in their order; nothing is decoded.
+
+    Raises:
+        InputError: shards that are missing, cut short, or not those of the index.
+    """
+    try:
+        rows = [(row["name"], row["samples"]) for row in json.loads(read_bytes(folder / INDEX))["shards"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / INDEX} is damaged; make the shards again with: rethined data shards") from error
+    found: list[Member] = []
+    for name, samples in rows:
+        path = folder / Path(name).name
+        try:
+            with tarfile.open(path, "r:") as tar:
+                inside = [info for info in tar if is_image_name(Path(info.name))]
+        except (OSError, tarfile.TarError) as error:
+            raise InputError(f"{path} cannot be read as a shard ({error}); get the whole file") from error
+        photos = [info for info in inside if not info.name.endswith(MASK)]
+        if len(photos) != samples:
+            raise InputError(f"{path} holds {len(photos)} of {samples} photographs; get the whole file")
+        found += [Member(f"{path.name}/{info.name}", path, info.offset_data, info.size) for info in photos]
+    return found
 
 
 def _plan(entries: list[Entry], shard_mb: float) -> list[list[Entry]]:
@@ -140,7 +185,7 @@ def _members(folder: Path, shard: list[Entry], number: int, masks: dict[str, Pat
         )
         within = Path(entry.name.removeprefix("test/")).with_suffix("").as_posix()
         if entry.split == "test" and (mask := masks.get(within)):
-            yield f"{key:08}.mask.png", read_bytes(mask)
+            yield f"{key:08}{MASK}", read_bytes(mask)
 
 
 def _json(value: Any) -> bytes:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rethined.data.cli import name_problems
 from rethined.errors import BackendError, InputError
 
 if TYPE_CHECKING:
-    from rethined.train.loop import Progress
+    from rethined.train.loop import Progress, Trainer
 
 
 def register(app: typer.Typer) -> None:
@@ -28,18 +29,23 @@ def train(
         str, typer.Argument(help="cpu (two cores, two hours), default (a GPU) or paper (section 5.1).")
     ],
     data: Annotated[
-        Path, typer.Option(help="Folder of photographs to learn from, or a pack of them.", metavar="FOLDER")
+        Path, typer.Option(help="Folder of photographs to learn from, or of shards, or a pack.", metavar="FOLDER")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run; one that exists is resumed.", metavar="FOLDER")],
     val: Annotated[
         Path | None,
-        typer.Option(help="Folder of photographs to choose the best weights by.", metavar="FOLDER"),
+        typer.Option(
+            help="Folder of photographs to choose the best weights by: the first 8 in order of name.",
+            metavar="FOLDER",
+        ),
     ] = None,
     init: Annotated[
         Path | None,
         typer.Option(help="Weights (safetensors) that a new run begins with, as far as they fit.", metavar="FILE"),
     ] = None,
-    time_limit: Annotated[str | None, typer.Option(help="Stop and save after, for instance, 90s, 5m or 2h.")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Stop, validate and save within, for instance, 90s, 5m or 2h.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Instead of the recipe's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads to compute with.")] = None,
@@ -47,14 +53,18 @@ def train(
     """Train weights on a folder of photographs; can be stopped and resumed at any moment.
 
     Writes OUT/best.safetensors (for `rethined export onnx`), OUT/last.safetensors (to resume), OUT/log.jsonl,
-    OUT/samples and OUT/tensorboard. On several GPUs: accelerate launch -m rethined train ...
+    OUT/samples and OUT/tensorboard. On several GPUs: accelerate launch -m rethined train ...; in two processes on
+    CPUs: ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m rethined train ...
     """
     import dataclasses
+    import time
 
+    started = time.monotonic()
     limit = duration(time_limit) if time_limit else math.inf
     try:
         import torch
 
+        from rethined.data.manifest import BadPhotosError
         from rethined.train.config import RECIPES
         from rethined.train.loop import train as run
     except ImportError as error:
@@ -64,23 +74,38 @@ def train(
     changes: dict[str, Any] = {name: value for name, value in (("steps", steps), ("batch_size", batch_size)) if value}
     if threads:
         torch.set_num_threads(threads)
-    with _watch(out) as report:
-        trainer = run(
-            dataclasses.replace(RECIPES[recipe], **changes),
-            data,
-            out,
-            val=val,
-            init=init,
-            time_limit=limit,
-            report=report,
-        )
-    typer.echo(f"{out}: stopped at step {trainer.step} of {trainer.config.steps}")
+    try:
+        with _watch(out) as (report, say):
+            trainer = run(
+                dataclasses.replace(RECIPES[recipe], **changes),
+                data,
+                out,
+                val=val,
+                init=init,
+                time_limit=limit - (time.monotonic() - started),
+                report=report,
+                say=say,
+            )
+    except BadPhotosError as error:
+        name_problems(error.problems, every=True)
+        raise
+    if trainer.accelerator.is_main_process:
+        typer.echo(f"{out}: stopped at step {trainer.step} of {trainer.config.steps}{_verdict(trainer)}")
     return 0
 
 
+def _verdict(trainer: Trainer) -> str:
+    """What training was worth so far, where there are photographs to tell by."""
+    if trainer.latest is None:
+        return ""
+    before = f", before training {trainer.before:.4f}" if trainer.before is not None else ""
+    lowest = f", the lowest {trainer.best:.4f} in best.safetensors" if trainer.best < trainer.latest else ""
+    return f"; validation LPIPS {trainer.latest:.4f}{before}{lowest}"
+
+
 @contextlib.contextmanager
-def _watch(out: Path) -> Iterator[Callable[[Progress], None]]:
-    """A bar with the time left on a terminal; else a line now and then."""
+def _watch(out: Path) -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]]]:
+    """What shows progress, and what says a line: with a bar and the time left on a terminal, else plainly."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
@@ -89,29 +114,24 @@ def _watch(out: Path) -> Iterator[Callable[[Progress], None]]:
         terms = "  ".join(f"{name} {value:.3g}" for name, value in p.terms.items())
         return f"{p.images_per_second:.1f} images/s  {p.seconds_left / 60:.0f} min left  {terms}"
 
-    def verdict(p: Progress) -> str:
-        assert p.val is not None
-        return f"step {p.step}: on val, LPIPS in the hole {p.val['full']:.4f}, right matches {p.val['best1%']:.1%}"
-
     if not sys.stdout.isatty():
-
-        def say(p: Progress) -> None:
-            typer.echo(f"step {p.step}/{p.steps}  {line(p)}")
-            if p.val:
-                typer.echo(verdict(p))
-
-        yield say
+        yield lambda p: typer.echo(f"step {p.step}/{p.steps}  {line(p)}"), typer.echo
         return
     columns = (TextColumn(str(out)), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[line]}"))
-    with Bar(*columns, console=Console()) as bar:
-        task = bar.add_task("train", total=None, line="reading photographs")
+    bar = Bar(*columns, console=Console())
+    task = bar.add_task("train", total=None, line="reading photographs")
 
-        def show(p: Progress) -> None:
-            bar.update(task, total=p.steps, completed=p.step, line=line(p))
-            if p.val:
-                bar.console.print(verdict(p))
+    def show(p: Progress) -> None:
+        bar.update(task, total=p.steps, completed=p.step, line=line(p))
 
-        yield show
+    def say(text: str) -> None:
+        bar.start()  # not before: of several processes only the main one ever says something
+        bar.console.print(text, markup=False, highlight=False)
+
+    try:
+        yield show, say
+    finally:
+        bar.stop()
 
 
 def duration(text: str) -> float:

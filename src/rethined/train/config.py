@@ -63,7 +63,9 @@ PAPER_RECIPE = TrainConfig(
 """Paper 5.1: Adam at 1e-3, warm-up, cosine, 600,000 steps at batch 128, joint and in one stage.
 
 `rethined train paper --data FOLDER --out runs/paper`. Its reconstruction terms only, as the weights of others were
-not to be had. Never run to its end by us: about 77 million pictures.
+not to be had. What section 5.1 does not state is ours, as the fields have it: weights of 4 and 0.2 of the two L1,
+Adam's betas of 0.9 and 0.99, gradients clipped to a norm of 1, averaged weights (EMA), crops of 256 low-resolution
+pixels at twice the grid. Never run to its end by us: about 77 million pictures.
 """
 
 DEFAULT_RECIPE = TrainConfig(

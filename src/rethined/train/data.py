@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,15 +16,20 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rethined.data.manifest import BadPhotosError
 from rethined.data.pack import load_pack
+from rethined.data.photos import Pixels, Problem, find_photos, read_pixels, some
+from rethined.data.shards import INDEX, Member, find_members
 from rethined.errors import InputError
+from rethined.image import warn
 from rethined.masks import free_form
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 SCALE = 2
 """Full-resolution pixels to one of the low-resolution grid, in training: what is above the grid is seen, too."""
 SHORT_SIDE = SCALE * 384
 """Twice what the short side of a photograph has in the engine's low-resolution grid, for the usual 3:2."""
+LEAST_SIDE, NARROWEST = 64, 32
+"""Pixels a side must have, and how many times the other it may be: what is less would be enlarged to gigabytes."""
 CANVAS = 512
 """Masks are drawn at the size of the engine's grid and cut, so that holes are as wide as they will be."""
 WITHOUT_DETAIL = 1 / 6
@@ -31,34 +37,68 @@ WITHOUT_DETAIL = 1 / 6
 PADDED = 1 / 4
 """Part of the masks that have a margin at the bottom and right, as the engine pads its grid with hole."""
 
-Photos = list[NDArray[np.uint8]]
+Photos = list[Pixels]
+Source = tuple[str, Callable[[], Pixels]]
+"""A photograph's name, and what reads it."""
 
 
-def load_folder(folder: Path, short_side: int = SHORT_SIDE) -> Photos:
-    """All photographs below `folder`, sorted by name, each (h, w, 3) RGB reduced to `short_side` by area.
+def load_folder(
+    folder: Path,
+    short_side: int = SHORT_SIDE,
+    most: int | None = None,
+    report: Callable[[str], None] = warn,
+) -> Photos:
+    """The photographs below `folder`, sorted by name, each (h, w, 3) RGB reduced to `short_side` by area.
 
-    `folder` may also be a file that `rethined data pack` has written.
+    All, or the first `most`. `folder` may also hold shards that `rethined data shards` has written, or be a file of
+    `rethined data pack`. Photographs too small or too narrow to learn from are left out, and `report` is told.
 
     Raises:
-        InputError: no photograph there, or one that cannot be read.
+        BadPhotosError: photographs that cannot be read.
+        InputError: no photograph there, or none that is large enough.
     """
-    if folder.is_file():
-        return [_reduced(picture, short_side) for picture in load_pack(folder)]
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not files:
-        raise InputError(f"no photographs below {folder}; give a folder with JPEG, PNG or WebP files")
+    sources = _sources(folder)[:most]
 
-    def load(path: Path) -> NDArray[np.uint8]:
-        picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
-        if picture is None:
-            raise InputError(f"{path} cannot be decoded; remove it or replace it")
-        return _reduced(np.asarray(picture, np.uint8), short_side)
+    def load(source: Source) -> Pixels | Problem:
+        name, read = source
+        try:
+            picture = read()
+        except InputError as error:
+            return Problem("corrupt", name, str(error))
+        short, long = sorted(picture.shape[:2])
+        if short < LEAST_SIDE or long > NARROWEST * short:
+            return Problem("too small", name)
+        return _reduced(picture, short_side)
 
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(load, files))
+        loaded = list(pool.map(load, sources))
+    problems = [one for one in loaded if isinstance(one, Problem)]
+    corrupt = [one for one in problems if one.kind == "corrupt"]
+    if corrupt:
+        raise BadPhotosError(f"{len(corrupt)} of {len(sources)} photographs in {folder} cannot be read", corrupt)
+    if problems:
+        what = f"sides under {LEAST_SIDE} pixels, or more than {NARROWEST} times as long as wide"
+        names = some(problem.name for problem in problems)
+        if len(problems) == len(sources):
+            raise InputError(f"no photograph in {folder} is large enough ({what}): {names}; give others")
+        report(f"{len(problems)} of {len(sources)} photographs in {folder} are left out ({what}): {names}")
+    return [one for one in loaded if not isinstance(one, Problem)]
 
 
-def _reduced(picture: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
+def _sources(folder: Path) -> list[Source]:
+    """What reads each photograph of a folder, of shards or of a pack."""
+    if folder.is_file():
+        return [(f"photograph {i}", partial(np.asarray, picture)) for i, picture in enumerate(load_pack(folder))]
+    if (folder / INDEX).is_file():
+        return [(member.name, partial(_read_member, member)) for member in find_members(folder)]
+    return [(path.relative_to(folder).as_posix(), partial(read_pixels, path)) for path in find_photos(folder)]
+
+
+def _read_member(member: Member) -> Pixels:
+    return read_pixels(member.read(), name=member.name)
+
+
+def _reduced(picture: Pixels, short_side: int) -> Pixels:
     height, width = picture.shape[:2]
     scale = short_side / min(height, width)
     size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -15,17 +17,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from rethined.engine import Engine
-from rethined.errors import InputError
+from rethined.errors import InputError, OutputError
+from rethined.image import warn, write_atomic
 from rethined.masks import free_form
 from rethined.metrics.lpips import Lpips
 from rethined.model import Rethined
@@ -48,7 +52,14 @@ from rethined.train.losses import (
 )
 
 CHECKPOINT = "last.safetensors"
+PREVIOUS = f"previous.{CHECKPOINT}"
 BEST = "best.safetensors"
+PROGRESS = ("step", "before", "validation_seconds")
+"""What of a trainer is in a checkpoint beside tensors."""
+SAVE_SECONDS = 120
+"""A checkpoint is never older than this, and a step: steps may take long, and a kill should cost little."""
+VALIDATED = 8
+"""Photographs of `val` that are measured, the first by name."""
 SAMPLES = 4
 """Validation photographs on each sample sheet."""
 
@@ -84,8 +95,18 @@ class Trainer:
         self.alex, self.squeeze = Lpips.load("alex").to(self.device), Lpips.load("squeeze").to(self.device)
         for metric in (self.alex, self.squeeze):
             metric.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.step, self.best = 0, math.inf
-        out.mkdir(parents=True, exist_ok=True)
+        self.step = 0
+        self.before: float | None = None
+        """LPIPS on val before the first step."""
+        self.latest: float | None = None
+        """The same at the last validation of this process."""
+        self.validation_seconds = 0.0
+        """What the last validation took."""
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{out} cannot be made: {error.strerror or error}; give another folder") from error
+        self.best = _lowest(out / BEST)
 
     # ---------------------------------------------------------------- one step
 
@@ -234,6 +255,8 @@ class Trainer:
 
     def save(self) -> None:
         """Everything a bit-exact resume needs, written beside the old file and moved over it in one step."""
+        if not self.accelerator.is_main_process:
+            return
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         tensors |= _moments("adam", self.optimiser)
@@ -242,64 +265,73 @@ class Trainer:
             tensors |= _moments("judge_adam", self.judge_optimiser)
         meta = {
             "config": json.dumps(dataclasses.asdict(self.config)),
-            "progress": json.dumps({"step": self.step, "best": self.best}),
+            "progress": json.dumps({name: getattr(self, name) for name in PROGRESS}),
         }
-        self._write(CHECKPOINT, tensors, meta)
+        self._write(CHECKPOINT, tensors, meta | {"sha256": _sha256(tensors, meta)})
 
-    def save_best(self) -> None:
-        """The averaged weights alone: what `rethined export onnx` reads."""
+    def save_best(self, lpips: float | None = None) -> None:
+        """The averaged weights alone: what `rethined export onnx` reads. `lpips` is what `validate` says of them."""
         meta = {"rethined.config": self.config.model.to_json(), "rethined.steps": str(self.step)}
+        if lpips is not None:
+            self.best, meta["rethined.lpips"] = lpips, str(lpips)
         self._write(BEST, dict(self.ema.state_dict()), meta)
 
     def _write(self, name: str, tensors: dict[str, Tensor], meta: dict[str, str]) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        temporary = self.out / f"{name}.tmp"
-        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, meta)
-        # safetensors writes for the owner alone; who may read the run's folder may read its weights.
-        temporary.chmod(self.out.stat().st_mode & 0o666)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        if name == CHECKPOINT and (self.out / name).exists():
-            (self.out / name).replace(self.out / f"previous.{name}")
-        temporary.replace(self.out / name)
+        temporary = self.out / f"{name}.tmp"  # one name: what a killed run has left is written over
+        try:
+            with temporary.open("wb") as file:
+                file.write(save({k: v.cpu().contiguous() for k, v in tensors.items()}, meta))
+                file.flush()
+                os.fsync(file.fileno())
+            if name == CHECKPOINT and (self.out / name).exists():
+                (self.out / name).replace(self.out / PREVIOUS)
+            temporary.replace(self.out / name)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise OutputError(f"{self.out / name} cannot be written: {error.strerror or error}") from error
 
     def resume(self) -> bool:
         """Continue from the newest checkpoint that can be read whole; False if there is none.
 
         Raises:
-            InputError: the run in this folder has another recipe (its number of steps may change).
+            InputError: the run in this folder has another recipe (its number of steps may change), or has
+                checkpoints none of which can be read.
         """
-        for path in (self.out / CHECKPOINT, self.out / f"previous.{CHECKPOINT}"):
-            if not path.exists():
-                continue
-            try:
-                tensors = load_file(path)
-                with safe_open(path, "pt") as file:
-                    meta = file.metadata()
-            except SafetensorError:
-                continue  # cut off while being written: the one before it is whole
-            # As JSON says it: tuples are lists there.
-            then, now = json.loads(meta["config"]), json.loads(json.dumps(dataclasses.asdict(self.config)))
-            other = [key for key in now if key != "steps" and then.get(key) != now[key]]
-            if other:
-                raise InputError(
-                    f"the run in {self.out} has another {' and '.join(other)}; give its recipe, or another folder"
-                )
+        found = [path for path in (self.out / CHECKPOINT, self.out / PREVIOUS) if path.exists()]
+        if not found:
+            return False
+        for path in found:
+            if held := _read_checkpoint(path):
+                break
+        else:
+            raise InputError(
+                f"no checkpoint in {self.out} can be read whole ({' and '.join(path.name for path in found)}); put "
+                "back a copy, give another folder, or move them away to begin at step 0"
+            )
+        tensors, meta = held
+        # As JSON says it: tuples are lists there.
+        then, now = json.loads(meta["config"]), json.loads(json.dumps(dataclasses.asdict(self.config)))
+        other = [key for key in now if key != "steps" and then.get(key) != now[key]]
+        if other:
+            raise InputError(
+                f"the run in {self.out} has another {' and '.join(other)}; give its recipe, or another folder"
+            )
 
-            def part(prefix: str, tensors: dict[str, Tensor] = tensors) -> dict[str, Tensor]:
-                return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-            self.model.load_state_dict(part("model."))
-            self.ema.load_state_dict(part("ema."))
-            _set_moments(self.optimiser, part("adam."))
-            if self.judge is not None:
-                self.judge.load_state_dict(part("judge."))
-                _set_moments(self.judge_optimiser, part("judge_adam."))
-            progress = json.loads(meta["progress"])
-            self.step, self.best = int(progress["step"]), float(progress["best"])
-            return True
-        return False
+        self.model.load_state_dict(part("model."))
+        self.ema.load_state_dict(part("ema."))
+        _set_moments(self.optimiser, part("adam."))
+        if self.judge is not None:
+            self.judge.load_state_dict(part("judge."))
+            _set_moments(self.judge_optimiser, part("judge_adam."))
+        progress = json.loads(meta["progress"])
+        for name in PROGRESS:
+            setattr(self, name, progress.get(name, getattr(self, name)))  # the first runs' have fewer
+        if path is not found[0] and self.accelerator.is_main_process:
+            warn(f"{found[0]} is damaged; going on from the checkpoint before it, of step {self.step}")
+        return True
 
     def start_from(self, weights: Path) -> int:
         """Begin with the tensors of `weights` (safetensors) whose names and shapes fit; returns how many did.
@@ -318,6 +350,36 @@ class Trainer:
         for model in (self.model, self.ema):
             model.load_state_dict(own | fitting)
         return len(fitting)
+
+
+def _sha256(tensors: dict[str, Tensor], meta: dict[str, str]) -> str:
+    """Of everything in a checkpoint, in order of name: disks return wrong bytes, too, not only too few."""
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """Tensors and metadata of a checkpoint; None if it is cut short, damaged or something else."""
+    try:
+        with safe_open(path, "pt") as file:
+            meta = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
+    digest = meta.pop("sha256", None)  # checkpoints of this project's first runs have none
+    return (tensors, meta) if "config" in meta and digest in (None, _sha256(tensors, meta)) else None
+
+
+def _lowest(path: Path) -> float:
+    """LPIPS of the best weights so far, by their own file: whatever stops a run, the two are never apart."""
+    try:
+        with safe_open(path, "pt") as file:
+            return float((file.metadata() or {}).get("rethined.lpips", math.inf))
+    except (OSError, SafetensorError):  # none yet, or damaged: any are better
+        return math.inf
 
 
 def _moments(prefix: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -349,8 +411,6 @@ class Progress:
     """Part of the time in which training waited for data; near 0, the processor or GPU is what limits."""
     terms: dict[str, float]
     """Means of what `Trainer.train_step` returns."""
-    val: dict[str, float] | None = None
-    """What `Trainer.validate` returns, when it was just called."""
 
 
 def train(
@@ -365,29 +425,41 @@ def train(
     validate_every: int = 500,
     log_every: int = 20,
     report: Callable[[Progress], None] = lambda progress: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Trainer:
-    """Train on the photographs below `data`, resuming what `out` holds; stops after `time_limit` seconds.
+    """Train on the photographs below `data`, resuming what `out` holds; stops within `time_limit` seconds.
 
-    SIGTERM and SIGINT finish the step, save and return. Every `validate_every` steps the averaged weights are
-    measured on `val`, and kept in `best.safetensors` if their full-resolution LPIPS is the lowest so far (without
-    `val`, always). A new run begins with what fits of the weights in `init`. Logs: `log.jsonl`, TensorBoard's in
-    `tensorboard/` where that is installed, sheets of samples in `samples/`.
+    SIGTERM and SIGINT finish the step, save and return. Before the first step, every `validate_every` steps and at
+    the end the averaged weights are measured on the first VALIDATED photographs of `val`, and kept in
+    `best.safetensors` if their full-resolution LPIPS is the lowest so far (without `val`, always). The limit leaves
+    time for the last validation, as long as others took. A new run begins with what fits of the weights in `init`.
+    Logs: `log.jsonl`, TensorBoard's in `tensorboard/` where that is installed, sheets of samples in `samples/`.
+    `report` and `say` are called by the main process only.
 
     Raises:
-        InputError: no photographs, sizes that do not fit, or another run in `out`.
+        InputError: no photographs, sizes that do not fit, another run in `out`, or no folder can be made there.
+        OutputError: the disk is full, or `out` cannot be written to.
     """
     for crop in config.crops:
         if crop % config.model.stride:
             raise InputError(f"crop is {crop}; give a multiple of the network's stride {config.model.stride}")
     started = time.monotonic()
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; give a folder for the run")
     accelerator = Accelerator()
     world, main = accelerator.num_processes, accelerator.is_main_process
     if config.batch_size % world:
         raise InputError(f"a batch of {config.batch_size} cannot be shared by {world} processes; give a multiple")
-    photos = load_folder(data)
-    val_photos = load_folder(val, 768)[:8] if val else []
+    if main:
+        say(f"{world} process{'es' if world > 1 else ''} on {accelerator.device.type}")
+    tell = warn if main else lambda message: None
+    photos = load_folder(data, report=tell)
+    val_photos = load_folder(val, 768, VALIDATED, report=tell) if val else []
     trainer = Trainer(config, out, accelerator)
-    if not trainer.resume() and init is not None:
+    if trainer.resume():
+        if main:
+            say(f"going on at step {trainer.step}")
+    elif init is not None:
         trainer.start_from(init)
     draw = (photos, config.batch_size, config.crops, config.coverage, config.seed, accelerator.process_index, world)
     batches: Batches = HostBatches(*draw)
@@ -395,6 +467,7 @@ def train(
         batches = DeviceBatches(*draw, device=trainer.device)
     board = _board(out) if main else None
     stop = False
+    step_seconds, checked = 0.0, None
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         nonlocal stop
@@ -402,7 +475,8 @@ def train(
 
     def stopping() -> bool:
         """Whether any process has been asked to stop or has no time left: all of them stop at the same step."""
-        over = stop or time.monotonic() - started > time_limit
+        ahead = step_seconds + (trainer.validation_seconds if val_photos else 0)  # one more step, and the last check
+        over = stop or time.monotonic() - started + ahead > time_limit
         return bool(accelerator.gather(torch.tensor([over], device=trainer.device)).any()) if world > 1 else over
 
     def log(row: dict[str, Any]) -> None:
@@ -412,27 +486,35 @@ def train(
             for name, value in row.get("val", row).items():
                 board.add_scalar(f"val/{name}" if "val" in row else name, value, trainer.step)
 
-    def check() -> dict[str, float] | None:
+    def check() -> None:
         if not main:
-            return None
+            return
         if not val_photos:
             trainer.save_best()
-            return None
+            return
+        nonlocal checked
+        checked, begun = trainer.step, time.monotonic()
         result, sheet = trainer.validate(val_photos)
+        trainer.validation_seconds = time.monotonic() - begun
+        trainer.latest = result["full"]
         log({"val": result})
+        at = f"step {trainer.step}" if trainer.step else "before training"
+        say(f"{at}: on val, LPIPS in the hole {result['full']:.4f}, right matches {result['best1%']:.1%}")
         _save_sheet(out / "samples" / f"{trainer.step:07d}.png", sheet)
         if board is not None:
             board.add_image("samples", sheet, trainer.step, dataformats="HWC")
         if result["full"] < trainer.best:
-            trainer.best = result["full"]
-            trainer.save_best()
-        return result
+            trainer.save_best(result["full"])
 
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
+        if val_photos and not trainer.step and trainer.before is None:
+            check()
+            trainer.before = trainer.latest
         with ThreadPoolExecutor(1) as loader:
             coming: Future[tuple[Tensor, Tensor]] = loader.submit(batches.__getitem__, trainer.step)
-            mark, mark_step, waited = time.monotonic(), trainer.step, 0.0
+            saved = mark = time.monotonic()
+            mark_step, waited = trainer.step, 0.0
             seen: list[dict[str, Tensor]] = []
             while trainer.step < config.steps and not stopping():
                 asked = time.monotonic()
@@ -440,12 +522,12 @@ def train(
                 waited += time.monotonic() - asked
                 coming = loader.submit(batches.__getitem__, trainer.step + 1)
                 seen.append(trainer.train_step(image, mask))
-                result = None
-                if trainer.step % save_every == 0:
+                step_seconds = time.monotonic() - asked
+                if trainer.step % save_every == 0 or time.monotonic() - saved > SAVE_SECONDS:
                     trainer.save()
-                if trainer.step % validate_every == 0:
-                    result = check()
-                if main and (trainer.step % log_every == 0 or result):
+                    saved = time.monotonic()
+                validating = trainer.step % validate_every == 0
+                if main and (trainer.step % log_every == 0 or validating):
                     steps, now = trainer.step - mark_step, time.monotonic()
                     names = seen[-1].keys()  # a term may begin in the course of a run
                     terms = {n: float(torch.stack([s[n].cpu() for s in seen if n in s]).mean()) for n in names}
@@ -453,16 +535,25 @@ def train(
                     left = min((config.steps - trainer.step) / steps * (now - mark), time_limit - (now - started))
                     share = waited / (now - mark)
                     log(terms | {"images_per_second": round(rate, 2), "waiting": round(share, 3)})
-                    report(Progress(trainer.step, config.steps, max(left, 0), rate, share, terms, result))
+                    report(Progress(trainer.step, config.steps, max(left, 0), rate, share, terms))
                     mark, mark_step, waited, seen = time.monotonic(), trainer.step, 0.0, []
+                if validating:
+                    check()
+                    mark = time.monotonic()
         trainer.save()
-        check()
+        if trainer.step != checked:
+            check()
         accelerator.wait_for_everyone()
+    except OSError as error:  # of logs and samples: nothing is read here any more
+        raise OutputError(
+            f"{out} cannot be written to: {error.strerror or error}; the last checkpoint stays"
+        ) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         if board is not None:
-            board.close()
+            with contextlib.suppress(OSError):  # a full disk has been heard of
+                board.close()
     return trainer
 
 
@@ -476,7 +567,6 @@ def _board(out: Path) -> Any:
 
 
 def _save_sheet(path: Path, sheet: NDArray[np.uint8]) -> None:
-    from PIL import Image
-
     path.parent.mkdir(exist_ok=True)
-    Image.fromarray(sheet).save(path)
+    _, data = cv2.imencode(".png", np.ascontiguousarray(sheet[..., ::-1]))
+    write_atomic(path, data.tobytes(), overwrite=True)
