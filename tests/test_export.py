@@ -353,7 +353,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("onnx", {"size": "512"}, r"multiples of 32 from 32 to 4096, such as 512x512"),
     ("onnx", {"size": "100x512"}, r"100x512"),
     ("onnx", {"size": ""}, r"size is empty; give HEIGHTxWIDTH"),
-    ("coreml", {"size": "64x64,"}, r"size is empty"),
+    ("onnx", {"size": "64x64,"}, r"size is empty"),
     ("onnx", {"size": "٦٤x٦٤"}, r"multiples of 32"),
     ("onnx", {"size": "99999x64"}, r"size is 99999x64"),
     ("onnx", {"precision": ""}, r"not exported in '' but in fp32"),

@@ -140,24 +140,15 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(photos: Path, tmp_pat
 def test_the_best_weights_are_never_replaced_by_worse_ones(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped in order, or killed between a validation and the next checkpoint."""
+    """Killed between a validation and the next checkpoint."""
     values = {0: 0.6, 4: 0.5, 6: 0.3, 8: 0.4, 12: 0.45}
     sheet = np.zeros((8, 8, 3), np.uint8)
     monkeypatch.setattr(Trainer, "validate", lambda self, photos: ({"full": values[self.step], "best1%": 0.0}, sheet))
     options = {"val": photos, "validate_every": 4, "log_every": 1}
 
-    def stop(progress: Progress) -> None:
-        if progress.step == 6:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     def steps_of_best(out: Path) -> tuple[int, float]:
         with safe_open(out / "best.safetensors", "pt") as file:
             return int(file.metadata()["rethined.steps"]), float(file.metadata()["rethined.lpips"])
-
-    assert run(TINY, photos, tmp_path / "stopped", report=stop, **options).step == 6
-    assert steps_of_best(tmp_path / "stopped") == (6, 0.3)
-    assert run(TINY, photos, tmp_path / "stopped", **options).step == 12
-    assert steps_of_best(tmp_path / "stopped") == (6, 0.3)
 
     class Killed(BaseException):
         pass
