@@ -302,6 +302,19 @@ def test_stopped_in_the_middle_of_writing(number: int, code: int, files: Path, r
         assert lines(done.stderr) == [f"error: {'interrupted' if code == 130 else 'terminated'}"]
 
 
+def test_one_signal_ends_a_run_that_waits_for_a_pipe(files: Path) -> None:
+    os.mkfifo(files / "pipe.png")
+    command = [sys.executable, "-m", "rethined", "inpaint", "pipe.png", "m.png", "-o", "out.png"]
+    running = subprocess.Popen(command, cwd=files, stderr=subprocess.PIPE)
+    with running as process, (files / "pipe.png").open("wb") as pipe:  # which opens once the other side reads
+        pipe.write(b"\x89PNG")
+        pipe.flush()
+        process.terminate()
+        assert process.stderr is not None
+        assert lines(process.stderr.read()) == ["error: terminated"]
+        assert process.wait(30) == 143
+
+
 @pytest.mark.parametrize("seconds", [0, 100])  # until it is to be written
 def test_a_signal_in_a_destructor_is_not_lost(seconds: int, files: Path, rethined: Run) -> None:
     prelude = f"""if True:

@@ -12,8 +12,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -140,15 +141,27 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(photos: Path, tmp_pat
 def test_the_best_weights_are_never_replaced_by_worse_ones(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between a validation and the next checkpoint."""
+    """Stopped in order, or killed between a validation and the next checkpoint."""
     values = {0: 0.6, 4: 0.5, 6: 0.3, 8: 0.4, 12: 0.45}
     sheet = np.zeros((8, 8, 3), np.uint8)
     monkeypatch.setattr(Trainer, "validate", lambda self, photos: ({"full": values[self.step], "best1%": 0.0}, sheet))
     options = {"val": photos, "validate_every": 4, "log_every": 1}
+    ticks, late = count(), [0.0]
+    clock = SimpleNamespace(monotonic=lambda: 0.001 * next(ticks) + late[0])
+
+    def stop(progress: Progress) -> None:
+        late[0] = 1e6 if progress.step == 6 else 0
 
     def steps_of_best(out: Path) -> tuple[int, float]:
         with safe_open(out / "best.safetensors", "pt") as file:
             return int(file.metadata()["rethined.steps"]), float(file.metadata()["rethined.lpips"])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "time", clock)
+        assert run(TINY, photos, tmp_path / "stopped", report=stop, time_limit=1e5, **options).step == 6
+    assert steps_of_best(tmp_path / "stopped") == (6, 0.3)
+    assert run(TINY, photos, tmp_path / "stopped", **options).step == 12
+    assert steps_of_best(tmp_path / "stopped") == (6, 0.3)
 
     class Killed(BaseException):
         pass

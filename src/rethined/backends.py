@@ -57,9 +57,9 @@ def session_options(threads: int) -> Any:
     options.log_severity_level = 3
     # Workers that spin on after a call would slow whoever wants the cores next: our own loops, or what is compared.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Nor do they spin for long within one. Where another program has a core, a fill took half as long again: whoever
-    # waits for the thread there spins, and so does that thread while it might let the other go on. Longer than a
-    # usual wait, so that nothing is lost where cores are free; older versions do not know it, and spin on.
+    # Nor do they spin for long within one. Where another program has a core, whoever waits for the thread there would
+    # spin, and so would that thread while it might let the other go on. Longer than a usual wait, so that little is
+    # lost where cores are free; older versions do not know it, and spin on.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "40")
     return options
 

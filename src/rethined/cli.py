@@ -162,6 +162,7 @@ def _inpaint_file(
         reading = reader.submit(batch.read, _source(image), _source(mask), options)
         engine = _engine(weights, threads)
         _warm_up(engine)
+        _heed_signal()  # before what may take for ever
         photo, hole = reading.result()
     check_format(photo, format or photo.format)
     filled = batch.encode(photo, hole, batch.fill(photo, hole, engine), options, format)

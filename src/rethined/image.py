@@ -17,7 +17,7 @@ import secrets
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -1156,3 +1156,17 @@ def write_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> None:
             raise
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+_HALF = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
+"""What `write_atomic` calls a file while it is written."""
+
+
+def remove_halves(paths: Iterable[Path]) -> None:
+    """Remove what runs that were killed in `write_atomic` have left of these files."""
+    wanted = {(path.parent, path.name[:100]) for path in paths}
+    for folder in {folder for folder, _ in wanted}:
+        for path in folder.glob(".*.tmp"):
+            half = _HALF.fullmatch(path.name)
+            if half and (folder, half[1]) in wanted:
+                path.unlink()

@@ -106,9 +106,10 @@ def find(
 ) -> list[Window]:
     """Windows of a photo of `height` x `width` pixels, with the smallest factor at which their grids together hold
     no more pixels than that of the `whole` photo; or one, whose grid is of `size`, for a network that takes no other.
+    Where that factor is FINE or more, thin holes have one of their own, with THIN_SHARE times as many pixels.
 
     `blocks` (rows, columns), True where any of BLOCK x BLOCK pixels is hole, at least one. In the order in which they
-    are to be filled; each hole pixel is in the `holes` of one.
+    are to be filled; each hole pixel is in the `holes` of the one that fills it, and of others after that at most.
     """
     photo = whole(height, width, stride, band)
     budget = photo.rows * photo.columns

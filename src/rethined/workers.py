@@ -25,9 +25,8 @@ class Workers:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._others: list[int] = []
-        note = partial(
-            _note, self._others
-        )  # no method: threads hold it as long as they live, and they live with this
+        # No method: threads hold it as long as they live, and they live as long as this does.
+        note = partial(_note, self._others)
         self._pool = ThreadPoolExecutor(threads - 1, initializer=note) if threads > 1 else None
         self._kept_free: tuple[int, int] | None = None
         """The core that other threads are kept off, and how many of them."""

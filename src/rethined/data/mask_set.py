@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 
 from rethined.data.photos import Problem, displayed_size, find_photos, read_bytes, read_pixels
 from rethined.errors import InputError
-from rethined.image import SUFFIXES, read_photo, write_atomic
+from rethined.image import SUFFIXES, read_photo, remove_halves, write_atomic
 from rethined.masks import Mask, Preset
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ CELL = 224
 """Side of a picture on the sheet, in pixels."""
 SHOWN = 48
 """So many masks the sheet shows at most, spread evenly over the set."""
-_HALF = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
-"""What `write_atomic` calls a file while it is written."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def write_masks(
             )
     elif out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder for the masks")
-    _sweep(out, {MANIFEST, SHEET, *(job.name for job in jobs)})
+    remove_halves(out / name for name in (MANIFEST, SHEET, *(job.name for job in jobs)))
     files: list[dict[str, Any]] = []
 
     def make(job: Job) -> tuple[dict[str, Any], PillowImage.Image | None]:
@@ -148,16 +145,6 @@ def write_masks(
     write_atomic(out / SHEET, _sheet(cells), overwrite=True)
     write_atomic(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode(), overwrite=True)
     return manifest
-
-
-def _sweep(out: Path, names: set[str]) -> None:
-    """Delete the halves of these files that a killed run has left."""
-    wanted = {((out / name).parent, Path(name).name[:100]) for name in names}
-    for folder in {folder for folder, _ in wanted}:
-        for path in folder.glob(".*.tmp"):
-            half = _HALF.fullmatch(path.name)
-            if half and (folder, half[1]) in wanted:
-                path.unlink()
 
 
 def encode(mask: Mask) -> bytes:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rethined.errors import BackendError, InputError, OutputError
+from rethined.image import check_output
 
 if TYPE_CHECKING:
     from rethined.config import ModelConfig
@@ -241,12 +242,11 @@ def check_outputs(paths: Sequence[Path], form: Format, *, overwrite: bool) -> No
     if paths[0].suffix != form.suffix:
         raise InputError(f"output is {paths[0].name}; {form.title} is written to a name that ends in {form.suffix}")
     for path in paths:
-        if path.exists() and not overwrite:
-            raise InputError(f"{path} exists already; choose another name or use --overwrite")
-        if path.is_dir() and path.suffix != ".mlpackage":
-            raise InputError(f"{path} is a folder; give the name of a file")
-        if not path.parent.is_dir():
-            raise InputError(f"{path.parent} is not a folder; create it first")
+        if path.is_dir() and path.suffix == ".mlpackage":  # which is a folder
+            if not overwrite:
+                raise InputError(f"{path} exists already; choose another name or use --overwrite")
+        else:
+            check_output(path, overwrite=overwrite)
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
