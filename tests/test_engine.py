@@ -237,14 +237,17 @@ def test_frames_are_filled_in_place_and_into_given_arrays(engine: Engine) -> Non
         engine(frames[0], mask, out=out)
 
 
-def test_a_call_with_out_allocates_nothing_of_the_frames_size(engine: Engine) -> None:
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_call_with_out_allocates_nothing_of_the_frames_size(in_place: bool, engine: Engine) -> None:
     import tracemalloc
 
     image, mask = picture(2160, 3840), np.zeros((2160, 3840), np.bool_)
     mask[500:900, 1000:1500] = True
-    engine(image, mask, out=image)
+    out = image if in_place else np.empty_like(image)
+    image.flags.writeable = mask.flags.writeable = in_place  # as decoders return them, where it is False
+    engine(image, mask, out=out)
     tracemalloc.start()
-    engine(image, mask, out=image)
+    engine(image, mask, out=out)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < image.nbytes / 5

@@ -271,8 +271,19 @@ _shared: Engine | None = None
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
-    """`array` as loops are compiled for: of no other class, C-contiguous and writeable; itself, a view or a copy."""
-    return np.require(np.asarray(array), requirements=("C", "W"))
+    """`array` as loops are compiled for, to be read: of no other class, C-contiguous and writeable; itself or a view,
+    and only where it is not contiguous a copy."""
+    array = np.asarray(array, order="C")
+    return array if array.flags.writeable else np.asarray(_Opened(array))
+
+
+class _Opened:
+    """What NumPy takes for a writeable array: loops would have to be compiled for others, too, and a copy takes time
+    and memory, of a picture read by Pillow for one."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array  # as long as anyone has a view of this
+        self.__array_interface__ = array.__array_interface__ | {"data": (array.ctypes.data, False)}
 
 
 def _check(image: Image, mask: Mask) -> None:

@@ -35,10 +35,12 @@ def hide(image: Floats, holes: Floats, detail: Floats) -> NDArray[np.bool_] | No
     (h, w) and `detail` (6, h / P, w / P)."""
     rim = find(image, holes)
     if rim is not None:
-        holes[rim], image[:, rim] = 1, 0
-        side = len(holes) // detail.shape[1]
-        patches = rim.reshape(detail.shape[1], side, detail.shape[2], side).any((1, 3))
-        detail[:, patches] = 0
+        # By places: they are few, and through masks of all pixels this would take as long as everything else here.
+        (width,), side = holes.shape[1:], len(holes) // detail.shape[1]
+        places = np.flatnonzero(rim)
+        holes.reshape(-1)[places], image.reshape(3, -1)[:, places] = 1, 0
+        y, x = np.divmod(places, width)
+        detail[:, y // side, x // side] = 0
     return rim
 
 
