@@ -17,7 +17,8 @@ from rethined import ahead
 pytest.importorskip("numba")
 
 LOOPS = {
-    "finish": "search._regions, search._settle, search._meld, upscale._contribute, upscale._fill, upscale._mend",
+    "finish": "search._regions, search._settle, search._meld, "
+    "upscale._contribute, upscale._fill, upscale._mend, upscale._put",
     "find": "search._prepare, search._run",
 }
 

@@ -253,6 +253,17 @@ def test_a_call_with_out_allocates_nothing_of_the_frames_size(in_place: bool, en
     assert peak < image.nbytes / 5
 
 
+def test_a_wire_leaves_no_smooth_trace_in_a_grainy_photo(engine: Engine) -> None:
+    rng = np.random.default_rng(0)
+    photo = np.repeat(rng.normal(120, 8, (300, 400, 1)), 3, 2).round().clip(0, 255).astype(np.uint8)
+    mask = np.zeros((300, 400), np.bool_)
+    for x in range(400):
+        mask[100 + x // 4 : 104 + x // 4, x] = True
+    filled = engine(photo, mask)[mask]
+    assert 0.65 < filled.std() / photo.std() < 1.1
+    assert abs(filled.mean() - 120) < 1
+
+
 class _Kind(np.ndarray):
     """A class of arrays, as those of files in memory, of masked values and of units are."""
 

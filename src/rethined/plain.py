@@ -149,36 +149,38 @@ def mend(
     spared: NDArray[np.uint8],
     halves: int,
     weights: NDArray[np.int64],
-    mixed: tuple[int, int],
+    mended: tuple[int, int],
 ) -> None:
-    """Mix the hole pixels of `target` (H, W, 3) beside known ones with these, in place, but for those in `spared`, of
-    a grid of `halves` half pixels, or empty; see `Upscaler.mend`."""
+    """Bring the hole pixels of `target` (H, W, 3) beside known ones nearer to these, in place, but for those in
+    `spared`, of a grid of `halves` half pixels, or empty; see `Upscaler.mend`."""
     reach = len(weights) // 2
-    known = np.pad(~mask, reach)
+    known, hole = np.pad(~mask, reach), np.pad(mask, reach)
     line = np.arange(-reach, reach + 1)
-    near = np.zeros(mask.shape, np.bool_)
+    reached = np.zeros(mask.shape, np.bool_)
     for dy in line:
         for dx in line:
-            near |= known[reach + dy :, reach + dx :][: mask.shape[0], : mask.shape[1]]
-    ys, xs = np.nonzero(mask & near)
+            reached |= known[reach + dy :, reach + dx :][: mask.shape[0], : mask.shape[1]]
+    ys, xs = np.nonzero(mask & reached)
     if len(spared):
         stay = spared[2 * ys // halves, 2 * xs // halves] > 0
         ys, xs = ys[~stay], xs[~stay]
-    total, count = np.zeros((len(ys), 3), np.int64), np.zeros((len(ys), 1), np.int64)
+    totals, counts = np.zeros((2, len(ys), 3), np.int64), np.zeros((2, len(ys), 1), np.int64)
     beside = np.zeros((len(ys), 1), np.bool_)
     height, width = mask.shape
     for dy in line:
         for dx in line:
-            y, x = ys + dy, xs + dx
-            there = known[y + reach, x + reach][:, None]
-            share = there * weights[dy + reach, dx + reach]
-            total += share * target[y.clip(0, height - 1), x.clip(0, width - 1)].astype(np.int64)
-            count += share
+            values = target[(ys + dy).clip(0, height - 1), (xs + dx).clip(0, width - 1)].astype(np.int64)
+            near = max(abs(dy), abs(dx)) < reach
+            for n, kind in enumerate((known, hole)[: 1 + near]):  # of the hole only what is nearer
+                share = kind[ys + dy + reach, xs + dx + reach][:, None] * weights[dy + reach, dx + reach]
+                totals[n] += share * values
+                counts[n] += share
             if max(abs(dy), abs(dx)) == 1:
-                beside |= there
-    k = np.where(beside, *mixed)
-    own = target[ys, xs].astype(np.int64)
-    target[ys, xs] = ((own * (10 - k) * count + k * total + 5 * count) // (10 * count)).astype(target.dtype)
+                beside |= known[ys + dy + reach, xs + dx + reach][:, None]
+    pairs = counts[0] * counts[1]
+    moved = np.where(beside, *mended) * (totals[0] * counts[1] - totals[1] * counts[0])
+    mixed = ((10 * target[ys, xs].astype(np.int64) + 5) * pairs + moved) // (10 * pairs)
+    target[ys, xs] = mixed.clip(0, np.iinfo(target.dtype).max).astype(target.dtype)
 
 
 def _upsampled(picture: Floats, scale: int, top: int, left: int, rows: int, columns: int) -> Floats:

@@ -22,11 +22,11 @@ from rethined.windows import Window
 from rethined.workers import Workers
 
 BESIDE = np.array(
-    ((1, 3, 4, 3, 1), (3, 16, 64, 16, 3), (4, 64, 0, 64, 4), (3, 16, 64, 16, 3), (1, 3, 4, 3, 1)), np.int64
+    ((1, 3, 4, 3, 1), (3, 16, 64, 16, 3), (4, 64, 128, 64, 4), (3, 16, 64, 16, 3), (1, 3, 4, 3, 1)), np.int64
 )
-"""What known pixels count for a hole pixel in their middle: 64 by the fourth power of their distance."""
-MIXED = (6, 3)
-"""Tenths that they make of a hole pixel of which a neighbour is known, and of the one behind it."""
+"""What pixels count in means around the one in their middle: 64 by the fourth power of their distance, itself 128."""
+MENDED = (8, 4)
+"""Tenths of the difference that a hole pixel is moved by where a neighbour of it is known, and the one behind it."""
 
 
 class Heard(NamedTuple):
@@ -360,14 +360,18 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
 
 @compiled()
 def _mend(target, mask, edge, width, spared, halves, first, last, weights, direct, further):  # type: ignore[no-untyped-def]
-    """Rows `first` to `last` of what `Upscaler.mend` says, of `width` columns from `edge` on of `target` (H, W * 3)
-    and `mask` (H, W), uint8; `weights` (5, 5). `spared`, of a grid of as many half pixels, or empty."""
-    height = mask.shape[0]
+    """What rows `first` to `last` are to become, of `width` columns from `edge` on of `target` (H, W * 3) and `mask`
+    (H, W), uint8, by what `Upscaler.mend` says: where, (n,) places in all of `target`, and what, (n, 3). `weights`
+    (5, 5). `spared`, of a grid of as many half pixels, or empty."""
+    height, line_length = target.shape
     near = np.zeros(width + 4, np.uint8)  # of each column a bit for each of five rows: whether the pixel is known
+    open_ = np.zeros(width + 4, np.uint8)  # whether it is hole
     todo = np.zeros((width + 7) // 8 * 8, np.uint8)
     words = todo.view(np.uint64)
     weights = weights.astype(np.uint32)
-    ten, half = np.uint32(10), np.uint32(5)
+    peak = np.int64(np.iinfo(target.dtype).max)
+    reached = -3
+    places, values, n = np.empty(1024, np.int64), np.empty((1024, 3), target.dtype), 0
     for y in range(first, last):
         hole = mask[y, edge : edge + width]
         some = np.uint8(0)
@@ -375,41 +379,75 @@ def _mend(target, mask, edge, width, spared, halves, first, last, weights, direc
             some |= hole[x]
         if not some:
             continue
-        near[:] = 0
-        for row in range(5):
-            v = y + row - 2
+        # Rows are pushed through the bits, as many as are new: one, where the row above had hole, too.
+        for v in range(max(y - 2, reached + 1), y + 3):
             if 0 <= v < height:
                 line = mask[v, edge : edge + width]
-                bit = np.uint8(1 << row)
                 for x in range(width):
-                    near[x + 2] |= (line[x] ^ np.uint8(1)) * bit
+                    bit = line[x] << np.uint8(4)
+                    open_[x + 2] = open_[x + 2] >> np.uint8(1) | bit
+                    near[x + 2] = near[x + 2] >> np.uint8(1) | (bit ^ np.uint8(16))
+            else:
+                for x in range(width):
+                    open_[x + 2] >>= np.uint8(1)
+                    near[x + 2] >>= np.uint8(1)
+        reached = y + 2
         for x in range(width):
             beside = near[x] | near[x + 1] | near[x + 2] | near[x + 3] | near[x + 4]
             todo[x] = beside * hole[x]
+        if n + width > len(places):  # so that there is room for all of the line
+            length = 2 * (n + width)
+            more_places, more_values = np.empty(length, np.int64), np.empty((length, 3), target.dtype)
+            more_places[:n], more_values[:n] = places[:n], values[:n]
+            places, values = more_places, more_values
         for word in range(len(words)):
             if not words[word]:
                 continue
             for x in range(8 * word, 8 * word + 8):
                 if not todo[x] or (len(spared) and spared[2 * y // halves, 2 * x // halves]):
                     continue
-                count = red = green = blue = np.uint32(0)
+                known = red = green = blue = np.uint32(0)
+                own = own_red = own_green = own_blue = np.uint32(0)
                 for u in range(5):
-                    column = near[x + u]
+                    column, at = near[x + u], 3 * (edge + x + u - 2)
                     if not column:
                         continue
-                    n = 3 * (edge + x + u - 2)
                     for row in range(5):
                         if column >> row & 1:
                             line, share = target[y + row - 2], weights[row, u]
-                            count += share
-                            red += share * np.uint32(line[n])
-                            green += share * np.uint32(line[n + 1])
-                            blue += share * np.uint32(line[n + 2])
-                k = np.uint32(direct if (near[x + 1] | near[x + 2] | near[x + 3]) & 14 else further)
-                own, whole, line, n = (ten - k) * count, ten * count, target[y], 3 * (edge + x)
-                line[n] = (own * np.uint32(line[n]) + k * red + half * count) // whole
-                line[n + 1] = (own * np.uint32(line[n + 1]) + k * green + half * count) // whole
-                line[n + 2] = (own * np.uint32(line[n + 2]) + k * blue + half * count) // whole
+                            known += share
+                            red += share * np.uint32(line[at])
+                            green += share * np.uint32(line[at + 1])
+                            blue += share * np.uint32(line[at + 2])
+                for u in range(1, 4):
+                    column, at = open_[x + u], 3 * (edge + x + u - 2)
+                    for row in range(1, 4):
+                        if column >> row & 1:
+                            line, share = target[y + row - 2], weights[row, u]
+                            own += share
+                            own_red += share * np.uint32(line[at])
+                            own_green += share * np.uint32(line[at + 1])
+                            own_blue += share * np.uint32(line[at + 2])
+                k = np.int64(direct if (near[x + 1] | near[x + 2] | near[x + 3]) & 14 else further)
+                at = 3 * (edge + x)
+                places[n] = y * line_length + at
+                pairs = np.int64(known) * np.int64(own)
+                for c in range(3):
+                    there, here = (red, own_red) if c == 0 else (green, own_green) if c == 1 else (blue, own_blue)
+                    step = np.int64(there) * np.int64(own) - np.int64(here) * np.int64(known)
+                    mixed = (10 * np.int64(target[y, at + c]) + 5) * pairs + k * step
+                    # As floats, far below 2^53: the same, in less time.
+                    values[n, c] = min(max(np.int64(mixed / (10 * pairs)), 0), peak)
+                n += 1
+    return places[:n], values[:n]
+
+
+@compiled()
+def _put(target, places, values):  # type: ignore[no-untyped-def]
+    """The `values` (n, 3) to their `places` (n,) in `target`, flat."""
+    for n in range(len(places)):
+        for c in range(3):
+            target[places[n] + c] = values[n, c]
 
 
 class Small(NamedTuple):
@@ -537,16 +575,21 @@ class Upscaler:
         window: Window,
         rim: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Mix the filled holes in the `window` of `target` (H, W, 3), C-contiguous, with known pixels at most two
-        away, in place: what was copied and joined by cells need not meet the border to the pixel, and an edge would
-        be seen there. In integers, of known pixels and a pixel's own alone. What is in or beside the `rim` of the
-        window's grid, or its own neighbours there, stays.
+        """Bring the filled holes in the `window` of `target` (H, W, 3), C-contiguous, nearer to known pixels at most
+        two away, in place: what was copied and joined by cells need not meet the border to the pixel, and an edge
+        would be seen there. Pixels are moved by part of how much the mean of the known ones around them differs from
+        that of themselves and the hole pixels beside them, so that they keep their grain; in integers, of what all
+        were before. What is in or beside the `rim` of the window's grid, or its own neighbours there, stays.
         """
         spared = np.zeros((0, 0), np.uint8)
         if rim is not None:
             spared = np.asarray(cv2.dilate(rim.view(np.uint8), np.ones((3, 3), np.uint8)))
         if _mend is None:
-            plain.mend(window.of(target), window.of(mask), spared, int(2 * window.scale), BESIDE, MIXED)
+            plain.mend(window.of(target), window.of(mask), spared, int(2 * window.scale), BESIDE, MENDED)
             return
-        arguments = (*_flat(target, mask, window), window.left, window.width, spared, int(2 * window.scale))
-        self.workers.spread(lambda a, b: _mend(*arguments, a, b, BESIDE, *MIXED), window.height)
+        flat, bits = _flat(target, mask, window)
+        arguments = (flat, bits, window.left, window.width, spared, int(2 * window.scale))
+        parts: list[tuple[NDArray[np.int64], NDArray[Any]]] = []
+        self.workers.spread(lambda a, b: parts.append(_mend(*arguments, a, b, BESIDE, *MENDED)), window.height)
+        for places, values in parts:
+            _put(flat.reshape(-1), places, values)

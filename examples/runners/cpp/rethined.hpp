@@ -90,9 +90,9 @@ constexpr int STAY = 600;             // what each pixel of a move costs beside 
 constexpr int FINE = 64;              // parts of a low-resolution pixel in which moves are counted
 constexpr float TRUST = 0.005f, RELAXATION = 1.8f;  // of `correction`
 constexpr int SWEEPS = 20;
-// What known pixels count for one of the hole, by squared distance.
-constexpr std::array BESIDE = {0, 64, 16, 0, 4, 3, 0, 0, 1};
-constexpr std::array MIXED = {6, 3};  // tenths that they have of it: where one touches it, and elsewhere
+// What pixels count in means around one, by squared distance.
+constexpr std::array BESIDE = {128, 64, 16, 0, 4, 3, 0, 0, 1};
+constexpr std::array MENDED = {8, 4};  // tenths of their difference that it is moved by: where a known one touches it
 constexpr int DEEPEST = 7;  // depths beyond are treated alike
 
 // a / b, rounded up; neither is negative.
@@ -921,29 +921,33 @@ inline void copy(Bytes& target, const std::uint8_t* image, const std::uint8_t* h
     }
 }
 
-// Mixes hole pixels of `target` with the known ones beside them, so that no edge is seen there; but for those that are
-// spared, beside a rim.
+// Brings hole pixels of `target` nearer to the known ones beside them, so that no edge is seen there; but for those
+// that are spared, beside a rim.
 inline void mend(Bytes& target, const Bytes& hole, int height, int width, const Small& small) {
+    const Bytes before = target;
     for (int y = 0; y < height; y++) {
         for (int x = 0; x < width; x++) {
             const std::size_t pixel = std::size_t(y) * width + x;
             if (!hole[pixel] || small.spared[2 * y / small.halves * small.w + 2 * x / small.halves]) continue;
-            std::array<int, 3> total{};
-            int count = 0, k = MIXED[1];
+            std::array<std::int64_t, 4> known{}, own{};  // weighted sums, and of the weights
+            int k = MENDED[1];
             for (int v = std::max(0, y - 2); v <= std::min(height - 1, y + 2); v++) {
                 for (int u = std::max(0, x - 2); u <= std::min(width - 1, x + 2); u++) {
                     const std::size_t other = std::size_t(v) * width + u;
-                    if (hole[other]) continue;
                     const int distance = (v - y) * (v - y) + (u - x) * (u - x), share = BESIDE[distance];
-                    count += share;
-                    for (int c = 0; c < 3; c++) total[c] += share * target[other * 3 + c];
-                    if (distance <= 2) k = MIXED[0];
+                    if (hole[other] && distance > 2) continue;
+                    auto& sums = hole[other] ? own : known;
+                    for (int c = 0; c < 3; c++) sums[c] += share * before[other * 3 + c];
+                    sums[3] += share;
+                    if (!hole[other] && distance <= 2) k = MENDED[0];
                 }
             }
-            if (!count) continue;
+            if (!known[3]) continue;
+            const std::int64_t pairs = known[3] * own[3];
             for (int c = 0; c < 3; c++) {
-                std::uint8_t& value = target[pixel * 3 + c];
-                value = std::uint8_t((value * (10 - k) * count + k * total[c] + 5 * count) / (10 * count));
+                const std::int64_t moved = k * (known[c] * own[3] - own[c] * known[3]);
+                const std::int64_t value = ((10 * before[pixel * 3 + c] + 5) * pairs + moved) / (10 * pairs);
+                target[pixel * 3 + c] = std::uint8_t(std::clamp<std::int64_t>(value, 0, 255));
             }
         }
     }

@@ -52,8 +52,8 @@ NUDGE, NUDGES = 3, 3  # how far regions are moved, in low-resolution pixels, and
 STAY = 600  # what each pixel of a move costs beside one border of a cell
 FINE = 64  # parts of a low-resolution pixel in which moves are counted
 TRUST, RELAXATION, SWEEPS = f32(0.005), f32(1.8), 20  # of `correction`
-BESIDE = {1: 64, 2: 16, 4: 4, 5: 3, 8: 1}  # what known pixels count for one of the hole, by squared distance
-MIXED = (6, 3)  # tenths that they have of it: where one touches it, and elsewhere
+BESIDE = {0: 128, 1: 64, 2: 16, 4: 4, 5: 3, 8: 1}  # what pixels count in means around one, by squared distance
+MENDED = (8, 4)  # tenths of their difference that it is moved by: where a known one touches it, and elsewhere
 
 
 def inpaint(session: ort.InferenceSession, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
@@ -665,22 +665,26 @@ def copy(
 
 
 def mend(image: np.ndarray, hole: np.ndarray, spared: np.ndarray, halves: int) -> np.ndarray:
-    """A filled image whose hole pixels are mixed with the known ones beside them, so that no edge is seen there; but
-    for those in `spared`, of a grid of so many half pixels: they are beside a rim."""
+    """A filled image whose hole pixels are brought nearer to the known ones beside them, so that no edge is seen
+    there; but for those in `spared`, of a grid of so many half pixels: they are beside a rim."""
     y, x = np.nonzero(hole & surrounded(~hole, 2))
     mended = ~spared[2 * y // halves, 2 * x // halves]
     y, x = y[mended], x[mended]
-    known, around = np.pad(~hole, 2), np.pad(image, ((2, 2), (2, 2), (0, 0)))
-    total, count = np.zeros((len(y), 3), np.int64), np.zeros((len(y), 1), np.int64)
+    inside, around = np.pad(np.ones_like(hole), 2), np.pad(image, ((2, 2), (2, 2), (0, 0)))
+    open_ = np.pad(hole, 2)
+    # Of the known pixels, and of the hole's: weighted sum, and sum of weights.
+    totals, counts = np.zeros((2, len(y), 3), np.int64), np.zeros((2, len(y), 1), np.int64)
     touched = np.zeros((len(y), 1), bool)
     for dy, dx in itertools.product(range(-2, 3), repeat=2):
-        there = known[y + 2 + dy, x + 2 + dx][:, None]
-        share = there * BESIDE.get(dy * dy + dx * dx, 0)
-        total += share * around[y + 2 + dy, x + 2 + dx]
-        count += share
-        touched |= there & (max(abs(dy), abs(dx)) == 1)
-    k, result = np.where(touched, *MIXED), image.copy()
-    result[y, x] = (image[y, x] * (10 - k) * count + k * total + 5 * count) // (10 * count)
+        at, distance = (y + 2 + dy, x + 2 + dx), dy * dy + dx * dx
+        for n, kind in enumerate((inside & ~open_, open_)):
+            share = kind[at][:, None] * (BESIDE[distance] if n == 0 or distance <= 2 else 0)
+            totals[n] += share * around[at]
+            counts[n] += share
+            touched |= (n == 0) & (distance <= 2) & (share > 0)
+    pairs, result = counts[0] * counts[1], image.copy()
+    moved = np.where(touched, *MENDED) * (totals[0] * counts[1] - totals[1] * counts[0])
+    result[y, x] = (((10 * image[y, x].astype(np.int64) + 5) * pairs + moved) // (10 * pairs)).clip(0, 255)
     return result
 
 

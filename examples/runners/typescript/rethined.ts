@@ -58,8 +58,8 @@ const MOVES = 2 * NUDGE + 1; // places tried along each axis
 const STAY = 600; // what each pixel of a move costs beside one border of a cell
 const FINE = 64; // parts of a low-resolution pixel in which moves are counted
 const TRUST = 0.005, RELAXATION = 1.8, SWEEPS = 20; // of `correction`
-const BESIDE = [0, 64, 16, 0, 4, 3, 0, 0, 1]; // what known pixels count for one of the hole, by squared distance
-const MIXED = [6, 3] as const; // tenths that they have of it: where one touches it, and elsewhere
+const BESIDE = [128, 64, 16, 0, 4, 3, 0, 0, 1]; // what pixels count in means around one, by squared distance
+const MENDED = [8, 4] as const; // tenths of their difference that it is moved by: where a known one touches it, and elsewhere
 const DEEPEST = 7; // depths beyond are treated alike
 
 const f = Math.fround;
@@ -875,34 +875,37 @@ function copy(
 }
 
 /**
- * Mixes hole pixels of `target` with the known ones beside them, so that no edge is seen there; but for those in
+ * Brings hole pixels of `target` nearer to the known ones beside them, so that no edge is seen there; but for those in
  * `spared`, of a grid of so many half pixels and columns: they are beside a rim.
  */
 function mend(
   target: Uint8ClampedArray, hole: Uint8Array, height: number, width: number, depth: number,
   spared: Uint8Array, halves: number, columns: number,
 ): void {
-  const total = new Float64Array(3);
+  const before = target.slice();
+  const known = new Float64Array(4), own = new Float64Array(4); // weighted sums, and of the weights
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
       const pixel = y * width + x;
       if (!hole[pixel] || spared[Math.floor(2 * y / halves) * columns + Math.floor(2 * x / halves)]) continue;
-      let count = 0, k: number = MIXED[1];
-      total.fill(0);
+      let k: number = MENDED[1];
+      known.fill(0);
+      own.fill(0);
       for (let v = Math.max(0, y - 2); v <= Math.min(height - 1, y + 2); v++) {
         for (let u = Math.max(0, x - 2); u <= Math.min(width - 1, x + 2); u++) {
           const other = v * width + u, distance = (v - y) ** 2 + (u - x) ** 2;
-          if (hole[other]) continue;
-          const share = BESIDE[distance]!;
-          count += share;
-          for (let c = 0; c < 3; c++) total[c]! += share * target[other * depth + c]!;
-          if (distance <= 2) k = MIXED[0];
+          if (hole[other] && distance > 2) continue;
+          const sums = hole[other] ? own : known, share = BESIDE[distance]!;
+          for (let c = 0; c < 3; c++) sums[c]! += share * before[other * depth + c]!;
+          sums[3]! += share;
+          if (!hole[other] && distance <= 2) k = MENDED[0];
         }
       }
-      if (!count) continue;
+      if (!known[3]) continue;
+      const pairs = known[3]! * own[3]!;
       for (let c = 0; c < 3; c++) {
-        const value = target[pixel * depth + c]!;
-        target[pixel * depth + c] = Math.floor((value * (10 - k) * count + k * total[c]! + 5 * count) / (10 * count));
+        const moved = k * (known[c]! * own[3]! - own[c]! * known[3]!);
+        target[pixel * depth + c] = Math.floor(((10 * before[pixel * depth + c]! + 5) * pairs + moved) / (10 * pairs));
       }
     }
   }

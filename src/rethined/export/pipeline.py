@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from rethined import rim, search, upscale, weights, windows
@@ -1268,31 +1269,51 @@ def holes_filled(
             return g.gather(lacking, top * w + x) * (1.0 - fy) + g.gather(lacking, bottom * w + x) * fy
 
         values = copied + (column(west) * (1.0 - fx) + column(east) * fx) * 255.0
-        written = g.cast(g.cast(g.clip(values, 0.0, 255.0) + 0.5, BYTE), INT)
+        return (g.cast(g.clip(values, 0.0, 255.0) + 0.5, BYTE),)
+
+    def put(body: Callable[[Value], tuple[Value]]) -> Value:
+        """`image` with what `body` gives for each chunk."""
+        (colours,) = g.loop(chunks, body, scan=(BYTE,))
+        updates = g.op("Slice", g.reshape(colours, -1, 3), np.array([0]), g.reshape(count, 1), np.array([0]))
+        return g.op("ScatterND", image, g.transpose(where, 1, 0), updates)
+
+    filled = g.reshape(put(chunk), -1, 3)
+
+    def again(i: Value) -> tuple[Value]:
+        begin = g.reshape(i * CHUNK, 1)
+        part = g.op("Slice", padded, begin, begin + CHUNK, np.array([1]))
         at = [g.gather(part, axis) * 2 // halves for axis in (0, 1)]
         stay = g.unsqueeze(g.gather(spared, at[0] * w * search.CELL + at[1]), 1)
-        return (g.cast(g.where(stay, written, mended(g, written, part, flat, open_, height, width)), BYTE),)
+        written = g.cast(g.gather(filled, g.gather(part, 0) * width + g.gather(part, 1)), INT)
+        return (g.cast(g.where(stay, written, mended(g, written, part, filled, open_, height, width)), BYTE),)
 
-    (colours,) = g.loop(chunks, chunk, scan=(BYTE,))
-    updates = g.op("Slice", g.reshape(colours, -1, 3), np.array([0]), g.reshape(count, 1), np.array([0]))
-    return g.op("ScatterND", image, g.transpose(where, 1, 0), updates)
+    return put(again)
 
 
 def mended(g: Graph, written: Value, part: Value, flat: Value, open_: Value, height: Value, width: Value) -> Value:
-    """`Upscaler.mend`: what was `written` (B, 3) to the pixels `part` (2, B), rows and columns, mixed with the known
-    ones of `flat` (pixels, 3), where `open_` (pixels,) is 0."""
+    """`Upscaler.mend`: what was `written` (B, 3) to the pixels `part` (2, B), rows and columns, brought nearer to the
+    known ones of `flat` (pixels, 3), where `open_` (pixels,) is 0."""
     reach = len(upscale.BESIDE) // 2
     steps = np.arange(-reach, reach + 1)
     dy, dx = steps.repeat(len(steps)), np.tile(steps, len(steps))
     y, x = g.unsqueeze(g.gather(part, 0), 1) + dy, g.unsqueeze(g.gather(part, 1), 1) + dx  # (B, 25)
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     there = g.where(inside, y * width + x, 0)
-    known = g.cast(inside & g.op("Equal", g.cast(g.gather(open_, there), INT), 0), INT)
-    share = known * upscale.BESIDE.reshape(-1)
-    count = g.op("ReduceSum", share, np.array([1]), keepdims=1)
-    total = g.sum(g.unsqueeze(share, 2) * g.cast(g.gather(flat, there), INT), 1)
+    hole = g.cast(g.gather(open_, there), INT)
+    values = g.cast(g.gather(flat, there), INT)
+
+    def mean(kind: Value, weights: NDArray[np.int64]) -> tuple[Value, Value]:
+        """Of the pixels that are of a `kind` (B, 25): weighted sum (B, 3), and sum of weights (B, 1)."""
+        share = kind * weights.reshape(-1)
+        return g.sum(g.unsqueeze(share, 2) * values, 1), g.op("ReduceSum", share, np.array([1]), keepdims=1)
+
+    known = g.cast(inside & g.op("Equal", hole, 0), INT)
+    around, counted = mean(known, upscale.BESIDE)
+    own, owned = mean(g.cast(inside, INT) * hole, np.pad(upscale.BESIDE[1:-1, 1:-1], 1))
     beside = g.gather(known, np.flatnonzero(np.maximum(abs(dy), abs(dx)) == 1), axis=1)
-    direct, further = upscale.MIXED
+    direct, further = upscale.MENDED
     tenths = g.where(g.op("ReduceMax", beside, np.array([1]), keepdims=1) > 0, direct, further)
-    mixed = written * (tenths * -1 + 10) * count + tenths * total + count * 5
-    return g.where(count > 0, mixed // (g.op("Max", count, 1) * 10), written)
+    pairs = counted * owned
+    mixed = (written * 10 + 5) * pairs + tenths * (around * owned - own * counted)
+    least = g.op("Max", mixed, 0)  # of integers, which below 0 are not rounded down by all
+    return g.where(counted > 0, g.op("Min", least // (g.op("Max", pairs, 1) * 10), 255), written)
