@@ -364,13 +364,11 @@ def _mend(target, mask, edge, width, spared, halves, first, last, weights, direc
     (H, W), uint8, by what `Upscaler.mend` says: where, (n,) places in all of `target`, and what, (n, 3). `weights`
     (5, 5). `spared`, of a grid of as many half pixels, or empty."""
     height, line_length = target.shape
-    near = np.zeros(width + 4, np.uint8)  # of each column a bit for each of five rows: whether the pixel is known
-    open_ = np.zeros(width + 4, np.uint8)  # whether it is hole
+    open_ = np.ones(width + 4, np.uint8)  # whether in a column all of five rows is hole
     todo = np.zeros((width + 7) // 8 * 8, np.uint8)
     words = todo.view(np.uint64)
     weights = weights.astype(np.uint32)
     peak = np.int64(np.iinfo(target.dtype).max)
-    reached = -3
     places, values, n = np.empty(1024, np.int64), np.empty((1024, 3), target.dtype), 0
     for y in range(first, last):
         hole = mask[y, edge : edge + width]
@@ -379,22 +377,13 @@ def _mend(target, mask, edge, width, spared, halves, first, last, weights, direc
             some |= hole[x]
         if not some:
             continue
-        # Rows are pushed through the bits, as many as are new: one, where the row above had hole, too.
-        for v in range(max(y - 2, reached + 1), y + 3):
-            if 0 <= v < height:
-                line = mask[v, edge : edge + width]
-                for x in range(width):
-                    bit = line[x] << np.uint8(4)
-                    open_[x + 2] = open_[x + 2] >> np.uint8(1) | bit
-                    near[x + 2] = near[x + 2] >> np.uint8(1) | (bit ^ np.uint8(16))
-            else:
-                for x in range(width):
-                    open_[x + 2] >>= np.uint8(1)
-                    near[x + 2] >>= np.uint8(1)
-        reached = y + 2
+        above, below = mask[max(y - 1, 0), edge : edge + width], mask[min(y + 1, height - 1), edge : edge + width]
+        top, bottom = mask[max(y - 2, 0), edge : edge + width], mask[min(y + 2, height - 1), edge : edge + width]
         for x in range(width):
-            beside = near[x] | near[x + 1] | near[x + 2] | near[x + 3] | near[x + 4]
-            todo[x] = beside * hole[x]
+            open_[x + 2] = top[x] & above[x] & hole[x] & below[x] & bottom[x]
+        for x in range(width):
+            inside = open_[x] & open_[x + 1] & open_[x + 2] & open_[x + 3] & open_[x + 4]
+            todo[x] = hole[x] & (inside ^ np.uint8(1))
         if n + width > len(places):  # so that there is room for all of the line
             length = 2 * (n + width)
             more_places, more_values = np.empty(length, np.int64), np.empty((length, 3), target.dtype)
@@ -408,27 +397,25 @@ def _mend(target, mask, edge, width, spared, halves, first, last, weights, direc
                     continue
                 known = red = green = blue = np.uint32(0)
                 own = own_red = own_green = own_blue = np.uint32(0)
-                for u in range(5):
-                    column, at = near[x + u], 3 * (edge + x + u - 2)
-                    if not column:
-                        continue
-                    for row in range(5):
-                        if column >> row & 1:
-                            line, share = target[y + row - 2], weights[row, u]
+                beside = False
+                begin, end = max(x - 2, 0), min(x + 3, width)
+                for v in range(max(y - 2, 0), min(y + 3, height)):
+                    line, holes = target[v], mask[v]
+                    for u in range(begin, end):
+                        touches = abs(v - y) < 2 and abs(u - x) < 2
+                        at, share = 3 * (edge + u), weights[v - y + 2, u - x + 2]
+                        if not holes[edge + u]:
+                            beside |= touches
                             known += share
                             red += share * np.uint32(line[at])
                             green += share * np.uint32(line[at + 1])
                             blue += share * np.uint32(line[at + 2])
-                for u in range(1, 4):
-                    column, at = open_[x + u], 3 * (edge + x + u - 2)
-                    for row in range(1, 4):
-                        if column >> row & 1:
-                            line, share = target[y + row - 2], weights[row, u]
+                        elif touches:
                             own += share
                             own_red += share * np.uint32(line[at])
                             own_green += share * np.uint32(line[at + 1])
                             own_blue += share * np.uint32(line[at + 2])
-                k = np.int64(direct if (near[x + 1] | near[x + 2] | near[x + 3]) & 14 else further)
+                k = np.int64(direct if beside else further)
                 at = 3 * (edge + x)
                 places[n] = y * line_length + at
                 pairs = np.int64(known) * np.int64(own)
