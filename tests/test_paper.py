@@ -22,6 +22,7 @@ from rethined.backends import OnnxBackend
 from rethined.bench import ablation, blocks, latency, paper, paper_tables, plots, report
 from rethined.bench.cases import read_cases
 from rethined.bench.cli import register
+from rethined.bench.schema import DESIGN
 from rethined.config import DEFAULT
 from rethined.errors import InputError
 from rethined.model import Rethined
@@ -132,7 +133,7 @@ def test_trainings_are_shared_by_tables_4_and_5(tmp_path: Path, monkeypatch: pyt
     paper.run(["table4", "table5"], settings(tmp_path / "out", train=tmp_path))
     assert len(asked) == 1
     rows = {part: [row["name"] for row in read(tmp_path / "out", part)["rows"]] for part in paper.ABLATED}
-    both = ["before training", "as released"]
+    both = ["before training", "the released design"]
     assert rows["table4"] == [
         *both,
         *(f"attention over all pairs, patch size {side} (Table 4)" for side in (8, 16, 32)),
@@ -185,9 +186,7 @@ def test_ablations_load_photographs_once(pictures: Path, tmp_path: Path, monkeyp
         return load_folder(folder, 128)[:1]
 
     monkeypatch.setattr(ablation, "load_folder", load)
-    choices = {
-        name: ablation.TRAINED[name] for name in (ablation.BASE, "attention over all pairs, patch size 16 (Table 4)")
-    }
+    choices = {name: ablation.TRAINED[name] for name in (DESIGN, "attention over all pairs, patch size 16 (Table 4)")}
     result = ablation.run_trained(pictures, pictures, choices, steps=1, batch_size=2, crop=64)
     assert loaded == [pictures, pictures]
     assert [row["name"] for row in result["rows"]] == ["before training", *choices]
@@ -199,7 +198,7 @@ def test_the_frontier_trains_everything_before_it_times_anything(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    choices = {name: ablation.FRONTIER[name] for name in (ablation.BASE, "narrowest")}
+    choices = {name: ablation.FRONTIER[name] for name in (DESIGN, "narrowest")}
 
     def core(path: Path, threads: int) -> OnnxBackend:
         assert threads == 1
@@ -234,7 +233,7 @@ def test_the_frontier_trains_everything_before_it_times_anything(
 def test_every_architecture_of_the_frontier_is_another_within_the_papers_parameters() -> None:
     configs = {name: ablation._changed(CPU_RECIPE, changes).model for name, changes in ablation.FRONTIER.items()}
     assert len(set(configs.values())) == len(configs)
-    assert configs[ablation.BASE] == CPU_RECIPE.model
+    assert configs[DESIGN] == CPU_RECIPE.model
     for name, config in configs.items():
         assert sum(parameter.numel() for parameter in Rethined(config).parameters()) <= 4.3e6, name
 
@@ -382,7 +381,7 @@ def test_the_frontier_is_what_no_other_beats(tmp_path: Path) -> None:
     origin |= {"steps": 600, "batch_size": 8, "crop": 128, "photographs": 8}
     rows: list[dict[str, Any]] = [{"name": "before training", "lpips": 0.5, "best1": 0.01}]
     for name, time, lpips in (
-        ("as released", 4.0, 0.30),
+        ("the released design", 4.0, 0.30),
         ("fast", 2.0, 0.40),
         ("slow", 8.0, 0.25),
         ("beaten", 5.0, 0.31),
@@ -394,16 +393,16 @@ def test_the_frontier_is_what_no_other_beats(tmp_path: Path) -> None:
     table = report.tables(tmp_path)["frontier"]
     _, _, *shown = lines(table)
     assert "600 steps of 8 crops of 128 x 128" in table
-    names = ["before training", "fast", "as released", "beaten", "slow", "as slow"]
+    names = ["before training", "fast", "the released design", "beaten", "slow", "as slow"]
     assert [line[0] for line in shown] == names
     assert shown[1] == ["fast", "8, 16", "1, 2", "1.23", "4.56", "2.00", "0.50", "0.4000", "12.5%", "yes"]
-    assert [line[0] for line in shown if line[-1] == "yes"] == ["fast", "as released", "slow"]
+    assert [line[0] for line in shown if line[-1] == "yes"] == ["fast", "the released design", "slow"]
     plot = report.blocks(tmp_path)["frontier.plot"]
     assert isinstance(plot, blocks.Plot)
-    assert plot.data["front"] == ["fast", "as released", "slow"]
+    assert plot.data["front"] == ["fast", "the released design", "slow"]
     assert sorted(point["name"] for point in plot.data["points"]) == sorted(names[1:])
     assert "600 steps of 8 crops of 128 x 128" in plot.data["y"]
-    assert "as released, 1.23 M" in plot.svg().decode()
+    assert "the released design, 1.23 M" in plot.svg().decode()
 
 
 def test_figures_are_tables_of_pictures(results: Path, tmp_path: Path) -> None:
@@ -555,9 +554,9 @@ def test_pictures_of_a_comparison_are_on_the_page(tmp_path: Path) -> None:
 def test_every_choice_is_another_recipe() -> None:
     for name, changes in ablation.TRAINED.items():
         recipe = ablation._changed(CPU_RECIPE, changes)
-        assert (recipe == CPU_RECIPE) == (name == ablation.BASE), name
+        assert (recipe == CPU_RECIPE) == (name == DESIGN), name
 
 
 def test_what_needs_no_training_changes_the_architecture_alone() -> None:
     for name, changes in ablation.UNTRAINED.items():
-        assert (dataclasses.replace(DEFAULT, **changes) == DEFAULT) == (name == ablation.BASE), name
+        assert (dataclasses.replace(DEFAULT, **changes) == DEFAULT) == (name == DESIGN), name

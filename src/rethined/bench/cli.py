@@ -269,10 +269,11 @@ def ablation(
     _laboratory()
     from rethined.bench import ablation as task
     from rethined.bench.provenance import write_json
+    from rethined.bench.schema import DESIGN
 
     if data is None and weights is None:
         raise InputError("nothing to do; give --data to train every choice, or --weights to try finished ones")
-    choices = {name: changes for name, changes in task.TRAINED.items() if only in name or name == task.BASE}
+    choices = {name: changes for name, changes in task.TRAINED.items() if only in name or name == DESIGN}
     if only and len(choices) == 1:
         raise InputError(f"no choice has {only!r} in its name; there are: {', '.join(task.TRAINED)}")
     _use_threads(threads)

@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 from rethined.bench import ablation, latency, measure, peers, provenance
 from rethined.bench.cases import SIDE, Case, Image, Mask, Worst, write_cases
 from rethined.bench.peers.timing import Field
-from rethined.bench.schema import REFERENCE
+from rethined.bench.schema import DESIGN, REFERENCE
 from rethined.errors import InputError
 from rethined.export import formats
 
@@ -305,7 +305,7 @@ def _ablation(settings: Settings, parts: Sequence[str]) -> dict[str, Any]:
     choices = {
         name: changes
         for name, changes in ablation.TRAINED.items()
-        if name == ablation.BASE or any(_title(part) in name for part in parts)
+        if name == DESIGN or any(_title(part) in name for part in parts)
     }
     return ablation.run_trained(
         settings.train, settings.photos, choices, steps=settings.budget.steps, progress=settings.progress

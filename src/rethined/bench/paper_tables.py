@@ -22,7 +22,7 @@ from rethined.bench.blocks import (
     spent_of,
     weights_of,
 )
-from rethined.bench.schema import RUNTIMES, WAITING
+from rethined.bench.schema import DESIGN, RUNTIMES, WAITING
 
 PAPER_BLOCKS = frozenset(
     ["claims", "figure1", "figure3", "figure5", "frontier", "frontier.plot"]
@@ -31,7 +31,6 @@ PAPER_BLOCKS = frozenset(
 """Blocks of the paper's tables and figures, whether they have been measured or not."""
 FIGURE1_SIZES = (2048, 1024, 512, 4096)
 """Pixels on the long side; Figure 1 shows the first for which there are quality and latency."""
-_BASE = "as released"
 
 
 def printed_numbers() -> dict[str, Any]:
@@ -86,7 +85,7 @@ def paper_blocks(found: dict[str, dict[str, Any]], results: Path) -> dict[str, B
         if name in found:
             values = {row["name"]: row["lpips"] for row in found[name]["rows"]}
             caption = "LPIPS in the hole after equal, short trainings, lower is better"
-            plot(f"{name}.plot", "bars", {"values": values, "x": "LPIPS in hole", "base": _BASE}, caption)
+            plot(f"{name}.plot", "bars", {"values": values, "x": "LPIPS in hole", "base": DESIGN}, caption)
     if "frontier" in found:
         frontier = found["frontier"]
         made["frontier"] = _frontier(frontier)
@@ -377,4 +376,4 @@ def _frontier_plot(result: dict[str, Any]) -> dict[str, Any]:
     ]
     x = f"core at {result['side']} x {result['side']}, threads: {result['threads']}; median, ms"
     y = f"LPIPS in hole,\n{spent_of(result)}"
-    return {"points": points, "front": _unbeaten(result), "base": _BASE, "x": x, "y": y}
+    return {"points": points, "front": _unbeaten(result), "base": DESIGN, "x": x, "y": y}

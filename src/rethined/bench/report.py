@@ -36,7 +36,7 @@ from rethined.bench.blocks import (
 from rethined.bench.cases import Shown, read_cases
 from rethined.bench.paper_tables import PAPER_BLOCKS, paper_blocks
 from rethined.bench.provenance import read_json
-from rethined.bench.schema import REFERENCE, cell, columns_of
+from rethined.bench.schema import DESIGN, REFERENCE, cell, columns_of
 from rethined.config import DEFAULT
 from rethined.errors import InputError
 from rethined.image import write_atomic
@@ -316,7 +316,7 @@ def _stream(result: dict[str, Any]) -> Table:
 def _ablation(result: dict[str, Any]) -> Table:
     """One line per choice, with its difference to the released one."""
     rows = result["rows"]
-    base = next(row for row in rows if row["name"] == "as released")
+    base = next(row for row in rows if row["name"] == DESIGN)
     costs = any("parameters" in row for row in rows)
     head = ["", "LPIPS in hole", "change", "right matches", *(["parameters, M", "GMAC at 512"] if costs else [])]
     lines = []
@@ -339,8 +339,8 @@ def _matches(trained: dict[str, Any], released: dict[str, Any]) -> Table:
     """How often what attention takes first is right: without training, after little of it, and as released."""
     shown = {
         "before training": (trained, "before training"),
-        f"after {spent_of(trained)}": (trained, "as released"),
-        "as released": (released, "as released"),
+        f"after {spent_of(trained)}": (trained, DESIGN),
+        "as released": (released, DESIGN),
     }
     lines = []
     for label, (result, name) in shown.items():

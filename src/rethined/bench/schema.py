@@ -8,6 +8,8 @@ from typing import Any
 
 REFERENCE = "copy_reference"
 """The method all others are compared to."""
+DESIGN = "the released design"
+"""In ablations and on frontiers, what others are compared with, whatever weights it has."""
 DEFINITIONS = {
     "lpips": "LPIPS v0.1, AlexNet: mean over each layer's map, summed (the published number); lower is better",
     "lpips_squeeze": "the same over SqueezeNet 1.1",
