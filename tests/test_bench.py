@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -421,7 +422,27 @@ def test_a_contender_may_time_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not result["noisy"]
 
 
-def test_a_slow_contender_makes_the_least_calls() -> None:
+def test_calls_are_timed_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def slow() -> None:
+        calls.append("slow")
+        time.sleep(0.01)
+
+    monkeypatch.setattr(latency, "PAUSE", 0.005)
+    contenders: dict[str, Callable[[], object]] = {"quick": lambda: calls.append("quick"), "slow": slow}
+    result = latency.alternate(contenders, runs=2, warmup=1)
+    # The slow one is called right after the quick one, and before it nothing else was, so once suffices.
+    assert calls[2:] == ["quick", "quick", "slow", "quick", "quick", "slow"]
+    assert result["quick"]["n"] == result["slow"]["n"] == 2
+    monkeypatch.setattr(latency, "LONG", 0.001)
+    calls.clear()
+    latency.alternate({"slow": slow, "other": lambda: time.sleep(0.01)}, runs=3, warmup=0)
+    assert len(calls) == 3
+
+
+def test_a_slow_contender_makes_the_least_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "PAUSE", math.inf)
     calls: list[str] = []
 
     def slow() -> None:

@@ -40,6 +40,8 @@ NOISY_SPREAD = 0.25
 """So is one whose interquartile range is more than this part of its median."""
 LEAST = 3
 """Timed calls that a slow contender makes in any case."""
+PAUSE, LONG = 0.02, 1.0
+"""Seconds: a pause after which caches may hold what others need, and a call to which that is nothing."""
 
 
 def run_latency(
@@ -142,28 +144,33 @@ def alternate(
 ) -> dict[str, Any]:
     """Call each in turn, `runs` times: n, median_ms, iqr_ms, min_ms by name; busy_elsewhere, noisy.
 
+    All are timed warm: where the others have taken more than PAUSE, one is called once more before it is timed.
     Once one's timed calls add up to `seconds` it makes no more of them, beyond LEAST; nor does its warm-up. One that
     returns a float has timed itself, in milliseconds; programs that work for it have used `helpers()` seconds of
     processor time so far.
     `busy_elsewhere` is how many cores other processes kept busy meanwhile, None where the system does not
     tell. `noisy`: that is much, or the first contender's times spread widely.
     """
-    for call in contenders.values():
+    ended = {}
+    for name, call in contenders.items():
         started = time.perf_counter()
         for _ in range(warmup):
             call()
             if time.perf_counter() - started > seconds:
                 break
+        ended[name] = time.perf_counter()
     times: dict[str, list[float]] = {name: [] for name in contenders}
     others, helped, started = _others_cpu_seconds(), helpers(), time.perf_counter()
     for index in range(runs):
         for name, call in contenders.items():
             if index >= LEAST and sum(times[name]) > 1000 * seconds:
                 continue
+            if time.perf_counter() - ended[name] > PAUSE and (not index or times[name][-1] < 1000 * LONG):
+                call()
             start = time.perf_counter()
             told = call()
-            took = 1000 * (time.perf_counter() - start)
-            times[name].append(told if isinstance(told, float) else took)
+            ended[name] = time.perf_counter()
+            times[name].append(told if isinstance(told, float) else 1000 * (ended[name] - start))
     elapsed = time.perf_counter() - started
     now = _others_cpu_seconds()
     busy = None if others is None or now is None else max(0.0, (now - others - helpers() + helped) / elapsed)
