@@ -313,15 +313,22 @@ def _stream(result: dict[str, Any]) -> Table:
     return Table(head, lines)
 
 
+def _row(result: dict[str, Any], name: str) -> dict[str, Any]:
+    for row in result["rows"]:
+        if row["name"] == name:
+            return dict(row)
+    raise InputError(f"a result of bench ablation has no row {name!r}; measure it again with this version")
+
+
 def _ablation(result: dict[str, Any]) -> Table:
     """One line per choice, with its difference to the released one."""
     rows = result["rows"]
-    base = next(row for row in rows if row["name"] == DESIGN)
+    base = _row(result, DESIGN)
     costs = any("parameters" in row for row in rows)
     head = ["", "LPIPS in hole", "change", "right matches", *(["parameters, M", "GMAC at 512"] if costs else [])]
     lines = []
     for row in rows:
-        change = f"{row['lpips'] / base['lpips'] - 1:+.1%}" if row is not base else "-"
+        change = f"{row['lpips'] / base['lpips'] - 1:+.1%}" if row["name"] != DESIGN else "-"
         line = [row["name"], number(row["lpips"], 4), change, f"{row['best1']:.1%}"]
         if costs:
             parameters, macs = row.get("parameters"), row.get("macs")
@@ -344,7 +351,7 @@ def _matches(trained: dict[str, Any], released: dict[str, Any]) -> Table:
     }
     lines = []
     for label, (result, name) in shown.items():
-        row = next(row for row in result["rows"] if row["name"] == name)
+        row = _row(result, name)
         lines.append([label, f"{row['best1']:.1%}"])
     return Table(["weights", "right matches"], lines, [origin_of(trained), origin_of(released)])
 
