@@ -252,8 +252,11 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, tupl
         key = name, precision, sizes and tuple(sizes)
         if key not in made:
             path = folder / f"{len(made)}{form.suffix}"
-            model, metadata = core.load_weights(None)
-            module.convert(model, path, sizes, precision, metadata, [])
+            if (name, precision) == ("onnx", "fp16"):  # what the package holds
+                path = CORE
+            else:
+                model, metadata = core.load_weights(None)
+                module.convert(model, path, sizes, precision, metadata, [])
             made[key] = Loaded(module.load(path, 2))
         return made[key]
 
