@@ -172,11 +172,11 @@ def mend(
             values = target[(ys + dy).clip(0, height - 1), (xs + dx).clip(0, width - 1)].astype(np.int64)
             near = max(abs(dy), abs(dx)) < reach
             for n, kind in enumerate((known, hole)[: 1 + near]):  # of the hole only what is nearer
-                share = kind[ys + dy + reach, xs + dx + reach][:, None] * weights[dy + reach, dx + reach]
+                there = kind[ys + dy + reach, xs + dx + reach][:, None]
+                share = there * weights[dy + reach, dx + reach]
                 totals[n] += share * values
                 counts[n] += share
-            if max(abs(dy), abs(dx)) == 1:
-                beside |= known[ys + dy + reach, xs + dx + reach][:, None]
+                beside |= there & (kind is known and near)
     pairs = counts[0] * counts[1]
     moved = np.where(beside, *mended) * (totals[0] * counts[1] - totals[1] * counts[0])
     mixed = ((10 * target[ys, xs].astype(np.int64) + 5) * pairs + moved) // (10 * pairs)

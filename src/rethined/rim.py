@@ -36,10 +36,9 @@ def hide(image: Floats, holes: Floats, detail: Floats) -> NDArray[np.bool_] | No
     rim = find(image, holes)
     if rim is not None:
         # By places: they are few, and through masks of all pixels this would take as long as everything else here.
-        (width,), side = holes.shape[1:], len(holes) // detail.shape[1]
-        places = np.flatnonzero(rim)
+        places, side = np.flatnonzero(rim), len(holes) // detail.shape[1]
         holes.reshape(-1)[places], image.reshape(3, -1)[:, places] = 1, 0
-        y, x = np.divmod(places, width)
+        y, x = np.divmod(places, holes.shape[1])
         detail[:, y // side, x // side] = 0
     return rim
 

@@ -367,7 +367,7 @@ def _mend(target, mask, edge, width, spared, halves, first, last, weights, direc
     open_ = np.ones(width + 4, np.uint8)  # whether in a column all of five rows is hole
     todo = np.zeros((width + 7) // 8 * 8, np.uint8)
     words = todo.view(np.uint64)
-    weights = weights.astype(np.uint32)
+    sums = np.empty((2, 4), np.int64)  # of what is known and of what is hole: R, G and B, weighted, and the weights
     peak = np.int64(np.iinfo(target.dtype).max)
     places, values, n = np.empty(1024, np.int64), np.empty((1024, 3), target.dtype), 0
     for y in range(first, last):
@@ -395,36 +395,27 @@ def _mend(target, mask, edge, width, spared, halves, first, last, weights, direc
             for x in range(8 * word, 8 * word + 8):
                 if not todo[x] or (len(spared) and spared[2 * y // halves, 2 * x // halves]):
                     continue
-                known = red = green = blue = np.uint32(0)
-                own = own_red = own_green = own_blue = np.uint32(0)
+                sums[:] = 0
                 beside = False
-                begin, end = max(x - 2, 0), min(x + 3, width)
                 for v in range(max(y - 2, 0), min(y + 3, height)):
                     line, holes = target[v], mask[v]
-                    for u in range(begin, end):
+                    for u in range(max(x - 2, 0), min(x + 3, width)):
+                        kind = np.uintp(holes[edge + u])
                         touches = abs(v - y) < 2 and abs(u - x) < 2
+                        if kind and not touches:
+                            continue
+                        beside |= touches and not kind
                         at, share = 3 * (edge + u), weights[v - y + 2, u - x + 2]
-                        if not holes[edge + u]:
-                            beside |= touches
-                            known += share
-                            red += share * np.uint32(line[at])
-                            green += share * np.uint32(line[at + 1])
-                            blue += share * np.uint32(line[at + 2])
-                        elif touches:
-                            own += share
-                            own_red += share * np.uint32(line[at])
-                            own_green += share * np.uint32(line[at + 1])
-                            own_blue += share * np.uint32(line[at + 2])
-                k = np.int64(direct if beside else further)
-                at = 3 * (edge + x)
+                        for c in range(3):
+                            sums[kind, c] += share * np.int64(line[at + c])
+                        sums[kind, 3] += share
+                known, own = sums[0, 3], sums[1, 3]
+                k, pairs, at = direct if beside else further, known * own, 3 * (edge + x)
                 places[n] = y * line_length + at
-                pairs = np.int64(known) * np.int64(own)
                 for c in range(3):
-                    there, here = (red, own_red) if c == 0 else (green, own_green) if c == 1 else (blue, own_blue)
-                    step = np.int64(there) * np.int64(own) - np.int64(here) * np.int64(known)
+                    step = sums[0, c] * own - sums[1, c] * known
                     mixed = (10 * np.int64(target[y, at + c]) + 5) * pairs + k * step
-                    # As floats, far below 2^53: the same, in less time.
-                    values[n, c] = min(max(np.int64(mixed / (10 * pairs)), 0), peak)
+                    values[n, c] = min(max(mixed // (10 * pairs), 0), peak)
                 n += 1
     return places[:n], values[:n]
 

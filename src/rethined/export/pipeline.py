@@ -1253,9 +1253,8 @@ def holes_filled(
         taps = g.op("Max", index, 0), g.op("Min", index + 1, cells - 1), g.unsqueeze(position - before, 1)
         return cell, v, g.cast(v >= half, INT), g.concat(own, 1.0 - own, axis=1), taps
 
-    def chunk(i: Value) -> tuple[Value]:
-        begin = g.reshape(i * CHUNK, 1)
-        part = g.op("Slice", padded, begin, begin + CHUNK, np.array([1]))
+    def copies(part: Value) -> Value:
+        """What is copied to the pixels `part` (2, B), rows and columns: (B, 3)."""
         cy, v, lower, vertical, (top, bottom, fy) = axis(g.gather(part, 0), h)
         cx, u, right, horizontal, (west, east, fx) = axis(g.gather(part, 1), w)
         quarter = ((cy * w + cx) * 2 + lower) * 2 + right
@@ -1269,25 +1268,29 @@ def holes_filled(
             return g.gather(lacking, top * w + x) * (1.0 - fy) + g.gather(lacking, bottom * w + x) * fy
 
         values = copied + (column(west) * (1.0 - fx) + column(east) * fx) * 255.0
-        return (g.cast(g.clip(values, 0.0, 255.0) + 0.5, BYTE),)
+        return g.clip(values, 0.0, 255.0) + 0.5
 
-    def put(body: Callable[[Value], tuple[Value]]) -> Value:
-        """`image` with what `body` gives for each chunk."""
-        (colours,) = g.loop(chunks, body, scan=(BYTE,))
+    def put(of: Callable[[Value], Value]) -> Value:
+        """`image` with what `of` gives for its hole pixels, a chunk at a time."""
+
+        def chunk(i: Value) -> tuple[Value]:
+            begin = g.reshape(i * CHUNK, 1)
+            return (g.cast(of(g.op("Slice", padded, begin, begin + CHUNK, np.array([1]))), BYTE),)
+
+        (colours,) = g.loop(chunks, chunk, scan=(BYTE,))
         updates = g.op("Slice", g.reshape(colours, -1, 3), np.array([0]), g.reshape(count, 1), np.array([0]))
         return g.op("ScatterND", image, g.transpose(where, 1, 0), updates)
 
-    filled = g.reshape(put(chunk), -1, 3)
+    filled = g.reshape(put(copies), -1, 3)
 
-    def again(i: Value) -> tuple[Value]:
-        begin = g.reshape(i * CHUNK, 1)
-        part = g.op("Slice", padded, begin, begin + CHUNK, np.array([1]))
+    def mends(part: Value) -> Value:
+        """What becomes of that."""
         at = [g.gather(part, axis) * 2 // halves for axis in (0, 1)]
         stay = g.unsqueeze(g.gather(spared, at[0] * w * search.CELL + at[1]), 1)
         written = g.cast(g.gather(filled, g.gather(part, 0) * width + g.gather(part, 1)), INT)
-        return (g.cast(g.where(stay, written, mended(g, written, part, filled, open_, height, width)), BYTE),)
+        return g.where(stay, written, mended(g, written, part, filled, open_, height, width))
 
-    return put(again)
+    return put(mends)
 
 
 def mended(g: Graph, written: Value, part: Value, flat: Value, open_: Value, height: Value, width: Value) -> Value:
