@@ -235,18 +235,98 @@ def test_a_window_sees_what_those_before_it_filled(monkeypatch: pytest.MonkeyPat
     image = np.random.default_rng(3).integers(0, 256, (900, 1200, 3), np.uint8)
     parts = found(mask)
     assert len(parts) > 1
-    seen: list[Any] = []
+    seen: dict[str, Any] = {}
     shrink = Upscaler.shrink
 
     def watched(self: Upscaler, photo: Any, open_: Any, window: Window, patch: int) -> Any:
-        seen.append((window.of(photo).copy(), window.of(open_).copy()))
+        seen[repr(window)] = window.of(photo).copy(), window.of(open_).copy()
         return shrink(self, photo, open_, window, patch)
 
     monkeypatch.setattr(Upscaler, "shrink", watched)
     result = Engine(threads=2)(image, mask)
     left = mask.copy()
-    for part, (photo, open_) in zip(parts, seen, strict=True):
+    assert len(seen) == len(parts)
+    for part in parts:
+        photo, open_ = seen[repr(part)]
         np.testing.assert_array_equal(open_, part.of(left))
         np.testing.assert_array_equal(photo[~open_], part.of(result)[~open_])
         left[part.holes] = False
     assert not left.any()
+
+
+def specks(height: int, width: int, count: int, seed: int) -> Bools:
+    rng, mask = np.random.default_rng(seed), np.zeros((height, width), np.bool_)
+    for y, x in rng.integers(0, (height - 20, width - 20), (count, 2)):
+        mask[y : y + 12, x : x + 20] = True
+    return mask
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(200, 1500), st.integers(200, 1500), st.integers(1, 30), st.integers(2, 8), st.integers(0, 99))
+def test_windows_wait_for_what_they_see_filled(height: int, width: int, count: int, threads: int, seed: int) -> None:
+    mask = specks(height, width, count, seed)
+    parts = found(mask)
+    after = windows.waits(parts, mask)
+    for later, part in enumerate(parts):
+        shown = np.zeros_like(mask)
+        part.of(shown)[...] = True
+        assert after[later] == [n for n in range(later) if (parts[n].of(shown) & parts[n].of(mask)).any()]
+    groups = windows.beside(parts, after, threads)
+    assert sorted(n for group in groups for n in group) == list(range(len(parts)))
+    done: set[int] = set()
+    for group in groups:
+        assert group == sorted(group)
+        assert done.union(group).issuperset(one for n in group for one in after[n])
+        done.update(group)
+    assert windows.beside(parts, after, 1) == [[n] for n in range(len(parts))]
+
+
+def test_windows_are_filled_beside_each_other_or_not_whichever_is_faster() -> None:
+    parts = found(specks(2000, 2000, 12, 0))
+    assert len(parts) > 5
+    free: list[list[int]] = [[] for _ in parts]
+    assert windows.beside(parts, free, 2) == [list(range(len(parts)))]
+    chain = [list(range(n)) for n in range(len(parts))]
+    assert windows.beside(parts, chain, 2) == [[n] for n in range(len(parts))]
+    # One that is larger than all others together gets all threads, after those that it need not wait for.
+    large = [whole(512, 512, 32), *parts]
+    assert windows.beside(large, [[], *free], 2) == [list(range(1, len(large))), [0]]
+    assert windows.beside(large, [[], *([0] for _ in parts)], 2) == [[0], list(range(1, len(large)))]
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_beside_each_other_windows_are_filled_alike(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Image.open(PHOTOS / "city.jpg") as file:
+        image = np.asarray(file.convert("RGB"))[:1200, :1600].copy()
+    mask = specks(1200, 1600, 40, 1) | (np.abs(np.subtract.outer(np.arange(1200), np.arange(1600) // 3)) < 3)
+    parts = found(mask)
+    after = windows.waits(parts, mask)
+    assert any(after), "some wait"
+    assert any(len(group) > 1 for group in windows.beside(parts, after, threads)), "some do not"
+    engine = Engine(threads=threads)
+    results = [engine(image, mask) for _ in range(3)]  # the core for one thread is loaded at the second
+    here = image.copy()
+    results.append(engine(here, mask, out=here))
+    monkeypatch.setattr(windows, "beside", lambda parts, after, threads: [[n] for n in range(len(parts))])
+    want = engine(image, mask)
+    np.testing.assert_array_equal(want[~mask], image[~mask])
+    for result in results:
+        np.testing.assert_array_equal(result, want)
+
+
+def test_what_fails_in_one_of_several_windows_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = specks(2000, 2000, 12, 0)
+    image = np.zeros((2000, 2000, 3), np.uint8)
+    engine, last = Engine(threads=2), found(mask)[-1]
+    shrink = Upscaler.shrink
+
+    def failing(self: Upscaler, photo: Any, open_: Any, window: Window, patch: int) -> Any:
+        if window == last:
+            raise MemoryError("no more")
+        return shrink(self, photo, open_, window, patch)
+
+    monkeypatch.setattr(Upscaler, "shrink", failing)
+    with pytest.raises(MemoryError, match="no more"):
+        engine(image, mask)
+    monkeypatch.undo()
+    assert engine(image, mask).shape == image.shape

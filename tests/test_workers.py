@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,57 @@ def test_work_is_spread_without_gap_or_overlap_and_errors_are_raised(threads: in
         several.spread(fail, count)
     with pytest.raises(ValueError, match="beside"):
         several.begin(lambda: int("beside"))()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_work_waits_for_what_comes_before_it(threads: int) -> None:
+    several, count = Workers(threads), 60
+    after = {n: [m for m in range(-9, n) if (n * m) % 7 == 3] for n in range(count)}  # some were done before
+    begun: list[int] = []
+    ended: list[int] = []
+
+    def work(n: int) -> None:
+        begun.append(n)
+        assert {*ended, *range(-9, 0)}.issuperset(after[n])
+        time.sleep(0.001 * (n % 3))
+        ended.append(n)
+
+    several.in_order(work, after)
+    assert sorted(begun) == sorted(ended) == list(range(count))
+    assert threads > 1 or begun == list(range(count))
+    several.in_order(work, {})
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_error_is_raised_once_everybody_has_stopped(threads: int) -> None:
+    several = Workers(threads)
+    at_work: set[int] = set()
+
+    def work(n: int) -> None:
+        at_work.add(n)
+        time.sleep(0.01)
+        at_work.discard(n)
+        if n == 4:
+            raise ValueError("the fifth")
+
+    with pytest.raises(ValueError, match="the fifth"):
+        several.in_order(work, {n: [4] * (n > 4) for n in range(25)})
+    assert not at_work
+
+
+def test_what_is_begun_is_done_once_whoever_waits() -> None:
+    two, times = Workers(2), []
+    hold = threading.Event()
+    two.begin(lambda: hold.wait(10))  # so that the next is not begun before it is waited for
+    result = two.begin(lambda: times.append(time.sleep(0.01)) or len(times))
+    got: list[int] = []
+    waiting = [threading.Thread(target=lambda: got.append(result())) for _ in range(5)]
+    for thread in waiting:
+        thread.start()
+    for thread in waiting:
+        thread.join()
+    hold.set()
+    assert got == [1] * 5
 
 
 @pytest.mark.skipif(workers._core() is None, reason="the system does not say where threads run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -64,6 +65,12 @@ def session_options(threads: int) -> Any:
     return options
 
 
+def _session(data: bytes, threads: int) -> Any:
+    import onnxruntime as ort
+
+    return ort.InferenceSession(data, session_options(threads), providers=["CPUExecutionProvider"])
+
+
 class OnnxBackend:
     """ONNX Runtime on the CPU.
 
@@ -79,7 +86,7 @@ class OnnxBackend:
         ort.disable_telemetry_events()  # where it was loaded before this package, which tells it to send nothing
         name, data, digest = weights.read(path)
         try:
-            self._session = ort.InferenceSession(data, session_options(threads), providers=["CPUExecutionProvider"])
+            self._session = _session(data, threads)
         except (states.InvalidProtobuf, states.InvalidGraph, states.Fail, states.InvalidArgument) as error:
             raise WeightsError(f"{name} is not an ONNX model that runs here: {str(error).splitlines()[0]}") from error
         metadata = self._session.get_modelmeta().custom_metadata_map
@@ -97,6 +104,23 @@ class OnnxBackend:
             "providers": self._session.get_providers(),
             "threads": threads,
         }
+        self._data = data
+        self._alone: OnnxBackend | None = None
+        self._asked = False
+
+    def alone(self) -> OnnxBackend:
+        """The same on the caller's thread alone, with equal results, for threads that each run it: those of one pool
+        would wait for one another. It is loaded when it is asked for again: a program that fills a single photograph
+        would wait longer for it than it gains.
+        """
+        if not self._asked:
+            self._asked = True
+            return self
+        if self._alone is None:
+            other = copy.copy(self)
+            other._session = _session(self._data, 1)
+            self._alone = other
+        return self._alone
 
     def run(
         self, image: NDArray[np.float32], mask: NDArray[np.float32], detail: NDArray[np.float32] | None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, overload
@@ -28,8 +30,6 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
 
-ALONE = 2**15
-"""Grid pixels up to which one thread is faster than several."""
 MOST = 8
 """Threads, unless told: a fill is cut into too few parts for more, and those without one only wait."""
 
@@ -42,6 +42,30 @@ class Copies(NamedTuple):
     """(h / band, w / band, 3): what copied pixels lack of the low band."""
     side: int
     """Of what is copied at a time, in low-resolution pixels."""
+
+
+class _Laps:
+    """Milliseconds of stages, one after another."""
+
+    def __init__(self, times: dict[str, float] | None = None, share: float = 1e3) -> None:
+        self.times: dict[str, float] = {} if times is None else times
+        self._share = share
+        self._clock = time.perf_counter()
+
+    def end(self, stage: str) -> None:
+        """What the last one has left until now."""
+        now = time.perf_counter()
+        with _noting:
+            self.times[stage] = self.times.get(stage, 0) + (now - self._clock) * self._share
+        self._clock = now
+
+    def beside(self, threads: int) -> _Laps:
+        """From now on, into the same times, of a thread that has as many others beside it as make `threads`: so much
+        less of each is waited for."""
+        return _Laps(self.times, self._share / threads)
+
+
+_noting = threading.Lock()
 
 
 class Engine:
@@ -126,7 +150,8 @@ class Engine:
         return files.pillow_result(photo, self._fill(photo.pixels, hole, {}), hole)
 
     def profile(self, image: Image, mask: Mask) -> dict[str, float]:
-        """Milliseconds of each stage of one call on arrays; `copy` is only what the other stages wait for it."""
+        """Milliseconds of each stage of one call on arrays; `copy` is only what the other stages wait for it. Of
+        windows that threads fill beside each other, each counts by the threads' part."""
         times: dict[str, float] = {}
         self._fill(image, mask, times)
         return times
@@ -142,14 +167,7 @@ class Engine:
         self._fill(image, mask, {})
 
     def _fill(self, image: Image, mask: Mask, times: dict[str, float], out: Image | None = None) -> Image:
-        clock = time.perf_counter()
-
-        def lap(stage: str) -> None:
-            nonlocal clock
-            now = time.perf_counter()
-            times[stage] = times.get(stage, 0) + (now - clock) * 1e3
-            clock = now
-
+        laps = _Laps()
         _check(image, mask)
         if out is not None and (out.shape != image.shape or out.dtype != image.dtype or not out.flags.c_contiguous):
             raise InputError(f"out is {out.dtype} {out.shape}; give a C-contiguous {image.dtype} {image.shape}")
@@ -159,45 +177,39 @@ class Engine:
         copied = self._upscaler.workers.begin(
             partial(np.copyto, result, source) if result is not source else lambda: None
         )
-        lap("copy")
-        config = self.config
+        laps.end("copy")
         mask = _plain(mask)
         parts = self._windows(mask)
-        lap("plan")
         # What one window has filled is known to the next.
         open_ = self._upscaler.open(mask, parts) if len(parts) > 1 else mask
-        guessed = False
-        for n, window in enumerate(parts):
-            upscaler = self._threads_for(window.rows * window.columns)
-            small, holes, detail = upscaler.shrink(result if n else source, open_, window, config.patch_size)
-            rims = rim.hide(small[0], holes[0, 0], detail[0])
-            lap("shrink")
-            core = self._backend.run(small, holes, detail if config.detail else None)
-            lap("core")
-            match = self._searched if config.search else self._attended
-            copies = match(small, holes, core, window.scale)
-            if copies is None:
-                copies, guessed = _nothing(core.low[0], config.band), True
-            lap("match")
-            if not n:
-                copied()
-                lap("copy")
-            upscaler.fill(
-                result,
-                open_,
-                window,
-                copies.correction,
-                copies.heard,
-                side=int(window.scale * copies.side),
-                scale=int(window.scale * config.band),
-                overlap=config.overlap,
-            )
-            upscaler.mend(result, open_, window, rims)
+        after = windows.waits(parts, mask) if len(parts) > 1 else [[]] * len(parts)
+        guessed: list[int] = []
+
+        workers = self._upscaler.workers
+        groups = windows.beside(parts, after, workers.threads)
+        lone = self._backend
+        if len(groups) < len(parts) and isinstance(lone, OnnxBackend):
+            lone = lone.alone()
+
+        def fill(n: int, alone: bool) -> None:
+            """Window `n`, with all threads, or alone, where others are at other windows."""
+            backend, upscaler = (lone, self._alone) if alone else (self._backend, self._threads_for(parts[n]))
+            times = laps.beside(workers.threads) if alone else laps
+            # What nobody has filled yet need not be copied yet.
+            seen = result if after[n] else source
+            if self._fill_window(seen, result, open_, parts[n], backend, upscaler, copied, times):
+                guessed.append(n)
             if len(parts) > 1:
-                open_[window.holes] = False
-            lap("upscale")
-        if not parts:
-            copied()
+                open_[parts[n].holes] = False
+
+        laps.end("plan")
+        for group in groups:
+            if len(group) == 1:
+                fill(group[0], alone=False)
+            else:
+                workers.in_order(partial(fill, alone=True), {n: after[n] for n in group})
+        copied()
+        times |= laps.times
         if guessed:
             warnings.warn(
                 "too little is known around a hole to copy from; its fill is a smooth guess",
@@ -205,6 +217,45 @@ class Engine:
                 stacklevel=3,
             )
         return result
+
+    def _fill_window(
+        self,
+        seen: Image,
+        result: Image,
+        mask: Mask,
+        window: Window,
+        backend: Backend,
+        upscaler: Upscaler,
+        copied: Callable[[], object],
+        laps: _Laps,
+    ) -> bool:
+        """Fill what is hole of a `window` of the `mask` in the `result`, which is as it should be once `copied()` has
+        returned; until then `seen` shows the same there. Whether there was nothing to copy from."""
+        config = self.config
+        small, holes, detail = upscaler.shrink(seen, mask, window, config.patch_size)
+        rims = rim.hide(small[0], holes[0, 0], detail[0])
+        laps.end("shrink")
+        core = backend.run(small, holes, detail if config.detail else None)
+        laps.end("core")
+        match = self._searched if config.search else self._attended
+        copies = match(small, holes, core, window.scale, upscaler)
+        known = copies or _nothing(core.low[0], config.band)
+        laps.end("match")
+        copied()
+        laps.end("copy")
+        upscaler.fill(
+            result,
+            mask,
+            window,
+            known.correction,
+            known.heard,
+            side=int(window.scale * known.side),
+            scale=int(window.scale * config.band),
+            overlap=config.overlap,
+        )
+        upscaler.mend(result, mask, window, rims)
+        laps.end("upscale")
+        return copies is None
 
     def _windows(self, mask: Mask) -> list[Window]:
         height, width = mask.shape
@@ -215,13 +266,15 @@ class Engine:
         config = self.config
         return windows.find(blocks, height, width, config.stride, config.band, self._backend.size)
 
-    def _threads_for(self, pixels: int) -> Upscaler:
-        """Of a grid with so many. Where there is little to do, threads wait for one another longer than they work."""
-        return self._upscaler if pixels > ALONE else self._alone
+    def _threads_for(self, window: Window) -> Upscaler:
+        """Of a window that is filled with no other beside it."""
+        return self._upscaler if window.rows * window.columns > windows.ALONE else self._alone
 
-    def _searched(self, small: Floats, holes: Floats, core: CoreOutput, scale: float) -> Copies | None:
+    def _searched(
+        self, small: Floats, holes: Floats, core: CoreOutput, scale: float, upscaler: Upscaler
+    ) -> Copies | None:
         """3.3 by `search.find`: hole cells copy cells."""
-        workers = self._threads_for(holes.size).workers
+        workers = upscaler.workers
         sources = search.find(small[0], holes[0, 0], core.low[0], core.first[0], core.second[0], workers.together)
         if sources is None:
             return None
@@ -233,7 +286,9 @@ class Engine:
         heard = workers.begin(lambda: contributions(place, ones, hole, columns, side, overlap))
         return Copies(correction=search.correction(core.low[0], sources, scale), heard=heard(), side=search.CELL)
 
-    def _attended(self, small: Floats, holes: Floats, core: CoreOutput, scale: float) -> Copies | None:
+    def _attended(
+        self, small: Floats, holes: Floats, core: CoreOutput, scale: float, upscaler: Upscaler
+    ) -> Copies | None:
         """3.3 by attention over all pairs, which the core has computed: corrupted patches copy patches."""
         side = self.config.patch_size
         h, w = holes.shape[2:]

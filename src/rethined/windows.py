@@ -9,7 +9,7 @@ seen with a margin around it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -43,6 +43,10 @@ FINE = 4
 """Factor from which on thin holes are seen on finer grids than others: on this one they are a few cells wide."""
 THIN_LEVELS, THIN_SHARE = 8, 3
 """As LEVELS; and how many times the grid of the whole photo those of thin holes may hold."""
+ALONE = 2**15
+"""Grid pixels up to which one thread is about as fast as several, which wait for one another more than they work."""
+GAIN = 0.55
+"""Threads to this power are as many times as fast as one, at what is larger."""
 
 
 class Box(NamedTuple):
@@ -131,6 +135,50 @@ def find(
     if thick.any():  # after the thin ones, which then are known
         found += _finest(_Node(thick, root.box), height, width, stride, band, LEVELS, budget)
     return found
+
+
+def waits(windows: Sequence[Window], mask: NDArray[np.bool_]) -> list[list[int]]:
+    """For each of the `windows` those before it that must be filled first: what both show of the `mask` (H, W) has a
+    hole, so that one fills what the other sees."""
+    top, left, height, width = (np.array([window[n] for window in windows]) for n in range(4))
+    apart = (top[:, None] >= top + height) | (left[:, None] >= left + width)
+    first: list[list[int]] = [[] for _ in windows]
+    for later, one in np.argwhere(np.tril(~(apart | apart.T), -1)).tolist():
+        rows, columns = (
+            slice(max(begin[one], begin[later]), min(begin[one] + size[one], begin[later] + size[later]))
+            for begin, size in ((top, height), (left, width))
+        )
+        if mask[rows, columns].any():
+            first[later].append(one)
+    return first
+
+
+def beside(windows: Sequence[Window], after: Sequence[Sequence[int]], threads: int) -> list[list[int]]:
+    """The numbers of the `windows` in groups to be filled one after another: one window by all `threads`, or several
+    beside each other by one thread each; whichever is expected to take less time. What a window waits for (`after`,
+    of `waits`) is in no later group."""
+    cost = [window.rows * window.columns + EXTRA for window in windows]
+    groups: list[list[int]] = []
+    several: list[int] = []
+    large: list[int] = []  # more than a thread's part of all: these wait as long as nothing waits for them
+
+    def close() -> None:
+        together = sum(cost[n] if cost[n] <= ALONE + EXTRA else cost[n] / threads**GAIN for n in several)
+        ends: dict[int, int] = {}  # of the longest chain of windows that wait for one another
+        for n in several:
+            ends[n] = cost[n] + max((ends.get(one, 0) for one in after[n]), default=0)
+        alone = max(sum(cost[n] for n in several) / threads, *ends.values(), 0)
+        groups.extend([several[:]] if len(several) > 1 and alone < together else [[n] for n in several])
+        groups.extend([n] for n in large)
+        several.clear()
+        large.clear()
+
+    for n in range(len(windows)):
+        if not set(large).isdisjoint(after[n]):
+            close()
+        (large if cost[n] * threads > sum(cost) else several).append(n)
+    close()
+    return groups
 
 
 def _thick(blocks: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:

@@ -6,8 +6,8 @@ import ctypes
 import math
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
@@ -23,7 +23,7 @@ class Workers:
     """`threads` threads, the caller's among them; safe to share between threads."""
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
+        self.threads = threads
         self._others: list[int] = []
         # No method: threads hold it as long as they live, and they live as long as this does.
         note = partial(_note, self._others)
@@ -34,27 +34,40 @@ class Workers:
     def together(self, work: Callable[[], object]) -> None:
         """Call `work` on every thread, the caller's too, at once; those that have not begun when the caller's returns
         are not waited for, and never begin."""
-        others = [self._submit(self._pool, work) for _ in range(self._threads - 1)] if self._pool else []
-        work()
-        for other in others:
-            if not other.cancel():
-                other.result()
+        others = [self._submit(self._pool, work) for _ in range(self.threads - 1)] if self._pool else []
+        try:
+            work()
+        finally:
+            begun = [other for other in others if not other.cancel()]
+            if begun:
+                wait(begun)
+        for other in begun:
+            other.result()
 
     def begin(self, work: Callable[[], T]) -> Callable[[], T]:
         """Call `work` on another thread, if there is one; what is returned waits for it, and returns its result, or
-        does it where no thread has been free to begin."""
+        does it where no thread has been free to begin. It may be called often, and by several threads."""
         if self._pool is None:
             done = work()
             return lambda: done
         begun = self._submit(self._pool, work)
-        return lambda: work() if begun.cancel() else begun.result()
+        results: list[T] = []
+        lock = threading.Lock()
+
+        def result() -> T:
+            with lock:  # work is done once
+                if not results:
+                    results.append(work() if begun.cancel() else begun.result())
+            return results[0]
+
+        return result
 
     def spread(self, work: Callable[[int, int], object], count: int) -> None:
         """Call work(first, last) on consecutive parts of range(count); whichever thread is free takes the next."""
         if count < 2 * SHARED:
             work(0, count)
             return
-        parts = min(4 * self._threads, count // SHARED)
+        parts = min(4 * self.threads, count // SHARED)
         # Of a list: threads may share its iterator, which they may not with a generator's.
         edges = iter(list(pairwise([count * n // parts for n in range(parts + 1)])))
 
@@ -63,6 +76,39 @@ class Workers:
                 work(first, last)
 
         self.together(take)
+
+    def in_order(self, work: Callable[[int], object], after: Mapping[int, Collection[int]]) -> None:
+        """Call work(n) for every n of `after`, once it has returned for all of `after[n]` that are in `after`, too,
+        earlier in it; whichever thread is free takes the first that may begin."""
+        left = {n: {m for m in after[n] if m in after} for n in after}
+        ended, changed = set[int](), threading.Condition()
+
+        def ready() -> int | None:
+            return next((n for n in left if left[n] <= ended), None)
+
+        def take() -> int | None:
+            with changed:
+                # What is not ready waits for something that another thread is at.
+                changed.wait_for(lambda: not left or ready() is not None)
+                n = ready()
+                if n is not None:
+                    del left[n]
+                return n
+
+        def go_on() -> None:
+            while (n := take()) is not None:
+                try:
+                    work(n)
+                except BaseException:
+                    with changed:
+                        left.clear()  # nobody begins, or waits for, anything more
+                        changed.notify_all()
+                    raise
+                with changed:
+                    ended.add(n)
+                    changed.notify_all()
+
+        self.together(go_on)
 
     def _submit(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> Future[T]:
         """Call `work` on a thread of the `pool`; where the system lets us, on another core than the caller's, but for
