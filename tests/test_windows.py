@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rethined import windows
+from rethined.backends import CoreOutput, OnnxBackend
 from rethined.engine import Engine
 from rethined.masks import free_form
 from rethined.upscale import Upscaler
@@ -312,6 +315,29 @@ def test_beside_each_other_windows_are_filled_alike(threads: int, monkeypatch: p
     np.testing.assert_array_equal(want[~mask], image[~mask])
     for result in results:
         np.testing.assert_array_equal(result, want)
+
+
+def test_another_runtime_is_not_called_by_several_threads() -> None:
+    class Other:
+        """What fails if it is."""
+
+        def __init__(self) -> None:
+            self._core, self._busy = OnnxBackend(None, 1), threading.Lock()
+            self.config, self.size = self._core.config, self._core.size
+
+        def run(self, *inputs: Any) -> CoreOutput:
+            assert self._busy.acquire(blocking=False)
+            time.sleep(0.002)
+            result = self._core.run(*inputs)
+            self._busy.release()
+            return result
+
+        def describe(self) -> dict[str, Any]:
+            return {}
+
+    mask = specks(1200, 1600, 40, 1)
+    image = np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), np.uint8)
+    np.testing.assert_array_equal(Engine(backend=Other(), threads=3)(image, mask), Engine(threads=3)(image, mask))
 
 
 def test_what_fails_in_one_of_several_windows_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,9 +182,10 @@ class Engine:
         parts = self._windows(mask)
         # What one window has filled is known to the next.
         open_ = self._upscaler.open(mask, parts) if len(parts) > 1 else mask
-        after = windows.waits(parts, mask) if len(parts) > 1 else [[]] * len(parts)
         guessed: list[int] = []
-
+        # Another runtime's threads are its own, and one for an accelerator gains nothing by several that call it.
+        ours = isinstance(self._backend, OnnxBackend) and len(parts) > 1
+        after = windows.waits(parts, mask) if ours else [[*range(n)] for n in range(len(parts))]
         workers = self._upscaler.workers
         groups = windows.beside(parts, after, workers.threads)
         lone = self._backend

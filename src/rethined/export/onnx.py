@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from rethined.backends import session_options
+from rethined.config import ModelConfig
 from rethined.errors import BackendError
 from rethined.export.core import INPUTS, Arrays, Run, Size, check_exportable, differences, facts, outputs, sample
 from rethined.image import write_atomic
@@ -23,6 +24,8 @@ from rethined.model.pipeline import Core
 
 CHECKED_SIZES = (Size(256, 256), Size(512, 512), Size(416, 640), Size(64, 32))
 """What a core of any size is compared with PyTorch at."""
+TRACED = Size(224, 352)
+"""What a core of any size is traced at: sides that nothing else in it has."""
 TOLERANCE = 1e-4
 """Largest difference to PyTorch, of values in [0, 1]: float32 sums in another order, far below one grey level."""
 SENSITIVE = ("head", "patch_match", "means")
@@ -140,20 +143,16 @@ def to_onnx(model: Rethined, metadata: dict[str, str], size: Size | None = None,
 
     check_exportable(model.config)
     core = Core(model).eval()
-    stride, side = model.config.stride, model.config.patch_size
-    inputs = sample(model.config, size or Size(256, 256), 0)
-    dimensions = None
-    if size is None:
-        rows, columns = torch.export.Dim("rows", min=1, max=1024), torch.export.Dim("columns", min=1, max=1024)
-        # Sides are multiples of the stride, and the detail's those of as many patches.
-        units = (stride, stride, stride // side)[: len(inputs)]
-        dimensions = tuple({2: unit * rows, 3: unit * columns} for unit in units)
+    # What attends depends on the number of patches in many places. What searches is convolutions, of which a size can
+    # be taken out again: with sides that are symbols PyTorch takes five times as long.
+    symbols = size is None and not model.config.search
+    inputs = sample(model.config, size or TRACED, 0)
     with quiet():
         program = torch.onnx.export(
             core,
             inputs,
             dynamo=True,
-            dynamic_shapes=dimensions,
+            dynamic_shapes=_symbols(model.config, len(inputs)) if symbols else None,
             opset_version=18,
             input_names=list(INPUTS[: len(inputs)]),
             output_names=list(outputs(model.config)),
@@ -162,19 +161,10 @@ def to_onnx(model: Rethined, metadata: dict[str, str], size: Size | None = None,
         )
     assert program is not None
     proto = program.model_proto
-    for tensor in (*proto.graph.input, *proto.graph.output):
-        for dimension in tensor.type.tensor_type.shape.dim:
-            name = "height" if dimension.dim_param.endswith("rows") else "width"
-            if dimension.dim_param == f"{stride}*{'rows' if name == 'height' else 'columns'}":
-                dimension.dim_param = name
-            elif dimension.dim_param.endswith(("*rows", "*columns")):
-                unit = stride // int(dimension.dim_param.split("*")[0])
-                dimension.dim_param = f"{name}/{unit}"
-    if model.config.search and size is None:  # the exporter does not see that this shape is that of the cells
-        for dimension, name in zip(
-            proto.graph.output[0].type.tensor_type.shape.dim[2:], ("height", "width"), strict=True
-        ):
-            dimension.dim_param = f"{name}/{model.config.band}"
+    if symbols:
+        _name_symbols(proto.graph, model.config.stride)
+    elif size is None:
+        _take_any_size(proto.graph)
     for node in proto.graph.node:
         del node.metadata_props[:]  # the exporter's notes on where each node came from: half of the file
         node.doc_string = ""
@@ -188,6 +178,44 @@ def to_onnx(model: Rethined, metadata: dict[str, str], size: Size | None = None,
         proto.metadata_props.add(key=key, value=told[key])
     onnx.checker.check_model(proto)
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _symbols(config: ModelConfig, inputs: int) -> tuple[dict[int, Any], ...]:
+    """Sides of the inputs, for PyTorch: multiples of the stride, and the detail's those of as many patches."""
+    rows, columns = torch.export.Dim("rows", min=1, max=1024), torch.export.Dim("columns", min=1, max=1024)
+    units = (config.stride, config.stride, config.stride // config.patch_size)[:inputs]
+    return tuple({2: unit * rows, 3: unit * columns} for unit in units)
+
+
+def _name_symbols(graph: Any, stride: int) -> None:
+    """Call sides by the picture's height and width, of which PyTorch calls them multiples of `_symbols`."""
+    for tensor in (*graph.input, *graph.output):
+        for dimension in tensor.type.tensor_type.shape.dim:
+            unit, _, symbol = dimension.dim_param.rpartition("*")
+            if symbol in ("rows", "columns"):
+                name = "height" if symbol == "rows" else "width"
+                dimension.dim_param = name if int(unit) == stride else f"{name}/{stride // int(unit)}"
+
+
+def _take_any_size(graph: Any) -> None:
+    """Make a graph that was traced at TRACED one for any size: all that depends on that are the sides of what comes
+    in and goes out, and reshapes, which leave columns as they are (0) and have as many rows as that makes (-1)."""
+    import onnx
+
+    for tensor in (*graph.input, *graph.output):
+        sides = tensor.type.tensor_type.shape.dim[2:]
+        for dimension, name, traced in zip(sides, ("height", "width"), TRACED, strict=True):
+            unit = traced // dimension.dim_value
+            dimension.dim_param = name if unit == 1 else f"{name}/{unit}"
+    reshapes = [node for node in graph.node if node.op_type == "Reshape"]
+    shapes = {node.input[1] for node in reshapes}
+    for tensor in graph.initializer:
+        if tensor.name in shapes:
+            shape = onnx.numpy_helper.to_array(tensor)
+            shape = np.where(shape == TRACED.width, 0, np.where(shape == TRACED.height, -1, shape))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(shape, tensor.name))
+    for node in reshapes:
+        del node.attribute[:]  # among them, that 0 would be 0
 
 
 def store_in_half(graph: Any) -> None:
