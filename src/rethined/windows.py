@@ -194,11 +194,12 @@ def _thick(blocks: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
 
 def _finest(root: _Node, height: int, width: int, stride: int, band: int, levels: int, budget: int) -> list[Window]:
     """Windows around what is in `root`, with the smallest factor at which their grids together hold no more than
-    `budget` pixels."""
+    `budget` pixels; every second one first, so that of those that see each other's holes, as along a wire, several
+    can be filled at the same time."""
     for halves in _scales(band):
         cost, leaves = _leaves(root, height, width, halves, stride, levels)
         if cost <= budget:
-            return [_window(leaf, height, width, halves, stride) for leaf in leaves]
+            return [_window(leaf, height, width, halves, stride) for leaf in leaves[::2] + leaves[1::2]]
     raise AssertionError  # there is no last factor
 
 
@@ -221,21 +222,15 @@ class _Node:
     def __init__(self, blocks: NDArray[np.bool_], box: Box) -> None:
         self._blocks = blocks
         part = blocks[box.top : box.bottom, box.left : box.right]
-        rows, columns = (np.logical_or.reduce(part, axis).nonzero()[0].tolist() for axis in (1, 0))
-        self.box = Box(box.top + rows[0], box.top + rows[-1] + 1, box.left + columns[0], box.left + columns[-1] + 1)
+        rows, columns = (np.logical_or.reduce(part, axis).nonzero()[0] for axis in (1, 0))
+        first, last, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+        self.box = Box(box.top + first, box.top + last, box.left + left, box.left + right)
         """Without empty lines around it."""
-
-    @cached_property
-    def _part(self) -> NDArray[np.bool_]:
+        part = part[first:last, left:right]
+        self._part = part if last - first >= right - left else part.T
         """As long in lines as it is across, or longer."""
-        top, bottom, left, right = self.box
-        part = self._blocks[top:bottom, left:right]
-        return part if bottom - top >= right - left else part.T
-
-    @cached_property
-    def thickness(self) -> int:
+        self.thickness = int(np.count_nonzero(part)) * BLOCK // len(self._part)
         """Pixels: the hole's area by its length."""
-        return int(np.count_nonzero(self._part)) * BLOCK // len(self._part)
 
     @cached_property
     def cut(self) -> tuple[int, int] | None:
@@ -246,10 +241,10 @@ class _Node:
             return None
         first = max(count // 4, 1)
         middle = self._part[first - 1 : count - first + 1]
-        crossings = (middle[1:] & middle[:-1]).sum(1)  # before lines `first` and after
-        cuts = (crossings == crossings.min()).nonzero()[0] + first
-        best = int(cuts[np.argmin(np.abs(2 * cuts - count))])
-        return best, int(crossings[best - first]) * BLOCK
+        crossings = np.add.reduce(middle[1:] & middle[:-1], 1)  # before lines `first` and after
+        least = crossings.min()
+        cuts = (crossings == least).nonzero()[0] + first
+        return int(cuts[np.abs(2 * cuts - count).argmin()]), int(least) * BLOCK
 
     @cached_property
     def halves(self) -> tuple[_Node, _Node]:
@@ -261,8 +256,7 @@ class _Node:
             boxes = Box(top, top + at, left, right), Box(top + at, bottom, left, right)
         else:
             boxes = Box(top, bottom, left, left + at), Box(top, bottom, left + at, right)
-        one, other = (_Node(self._blocks, box) for box in boxes)
-        return one, other
+        return _Node(self._blocks, boxes[0]), _Node(self._blocks, boxes[1])
 
 
 def _leaves(node: _Node, height: int, width: int, halves: int, stride: int, levels: int) -> tuple[int, list[_Node]]:
@@ -273,11 +267,11 @@ def _leaves(node: _Node, height: int, width: int, halves: int, stride: int, leve
     down = _multiples(top * BLOCK, bottom * BLOCK, height, margin, multiple)
     cost = down * _multiples(left * BLOCK, right * BLOCK, width, margin, multiple) * stride**2
     if levels and cost > EXTRA + 2 * stride**2 and node.cut and 2 * node.cut[1] <= CROSSING * halves:
-        (first, one), (second, other) = (
-            _leaves(half, height, width, halves, stride, levels - 1) for half in node.halves
-        )
+        one, other = node.halves
+        first, parts = _leaves(one, height, width, halves, stride, levels - 1)
+        second, others = _leaves(other, height, width, halves, stride, levels - 1)
         if first + second + EXTRA < cost:
-            return first + second + EXTRA, one + other
+            return first + second + EXTRA, parts + others
     return cost, [node]
 
 

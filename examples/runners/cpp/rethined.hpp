@@ -183,11 +183,16 @@ private:
         return found;
     }
 
-    // With the smallest factor at which their grids hold no more than `most` pixels.
+    // With the smallest factor at which their grids hold no more than `most` pixels; every second one first.
     std::vector<Window> finest(int levels, std::int64_t most) const {
         for (int halves = 2;; halves = next(halves)) {
             const auto [cost, found] = leaves({0, down, 0, across}, levels, halves);
-            if (cost <= most) return found;
+            if (cost > most) continue;
+            std::vector<Window> ordered;
+            for (std::size_t first : {0, 1}) {
+                for (std::size_t n = first; n < found.size(); n += 2) ordered.push_back(found[n]);
+            }
+            return ordered;
         }
     }
 

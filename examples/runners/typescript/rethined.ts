@@ -171,11 +171,11 @@ export function windows(hole: Uint8Array, height: number, width: number): readon
   if (fine[0]!.scale >= coarse) return all;
   return bulky.includes(1) ? [...fine, ...finest(bulky, LEVELS, most)] : fine;
 
-  /** With the smallest factor at which their grids hold no more than `most` pixels. */
+  /** With the smallest factor at which their grids hold no more than `most` pixels; every second one first. */
   function finest(blocks: Uint8Array, levels: number, most: number): readonly Window[] {
     for (let halves = 2; ; halves = next(halves)) {
       const { cost, found } = leaves(blocks, { top: 0, bottom: down, left: 0, right: across }, levels, halves);
-      if (cost <= most) return found;
+      if (cost <= most) return [0, 1].flatMap((first) => found.filter((_, n) => n % 2 === first));
     }
   }
 

@@ -530,6 +530,8 @@ def finest(
         slots = slots + g.reshape(g.op("Pad", g.unsqueeze(numbers, 1), after), -1)
         active = g.reshape(g.op("Expand", g.unsqueeze(active * cut, 1), np.array((1, 2))), -1)
     picked = g.gather(slots, g.nonzero(slots)) - 1
+    every = np.array([2**levels]), np.array([0]), np.array([2])  # end, axis, step
+    picked = g.concat(*(g.op("Slice", picked, np.array([first]), *every) for first in (0, 1)), axis=0)
     (rows, bottom, h), (columns, right, w) = shown
     seen = (g.gather(value, chosen) for value in (rows, bottom, columns, right, h, w))
     table = [g.op("Expand", g.gather(factors, chosen), g.op("Shape", picked))]

@@ -93,8 +93,6 @@ class Trainer:
             self.judge = Discriminator().to(self.device)
             self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), config.learning_rate / 10, (0.0, 0.99))
         self.alex, self.squeeze = Lpips.load("alex").to(self.device), Lpips.load("squeeze").to(self.device)
-        for metric in (self.alex, self.squeeze):
-            metric.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.step = 0
         self.before: float | None = None
         """LPIPS on val before the first step."""
