@@ -960,3 +960,26 @@ FUZZED = {
     "AVIF": with_metadata(RGB, "AVIF"),
     "BMP": with_metadata(PALETTE, "BMP"),
 }
+
+
+@pytest.mark.parametrize("source", ["PNG", "BMP"])
+@pytest.mark.parametrize("drawn", [True, False])
+def test_png_is_compressed_as_what_it_holds_asks(source: str, drawn: bool, tmp_path: Path) -> None:
+    """Photos in the fast way, which is about as small, whatever they were read from; drawings in the slow one."""
+
+    if drawn:
+        picture = np.full((300, 700, 3), 240, np.uint8)
+        picture[::30, :, :2] = 20
+        picture[np.arange(300), np.arange(300) * 2] = (200, 30, 30)
+    else:
+        with Image.open(Path(__file__).parent.parent / "examples" / "photos" / "city.jpg") as file:
+            picture = np.asarray(file.convert("RGB"))[:300, :700]
+    path = tmp_path / f"picture.{source.lower()}"
+    Image.fromarray(picture).save(path)
+    photo = read_photo(path)
+    mask = np.zeros((300, 700), np.bool_)
+    mask[0, 0] = True
+    size = len(encode_photo(photo, photo.pixels, mask, format="PNG"))
+    fast, slow = (len(imagecodecs.png_encode(picture, **way)) for way in ({"level": 1, "strategy": 3}, {"level": 6}))
+    assert (slow < 0.8 * fast) == drawn
+    assert abs(size - (slow if drawn else fast)) < 100
