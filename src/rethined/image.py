@@ -1008,7 +1008,8 @@ def _write_webp(photo: Photo, quality: int | None) -> bytes:
 
 
 def _write_avif(photo: Photo, quality: int | None) -> bytes:
-    options = {"quality": quality or AVIF_QUALITY}
+    # Of the same error, 4 % larger and in a sixteenth of the time of the encoder's default: 10 megapixels took 10 s.
+    options = {"quality": quality or AVIF_QUALITY, "speed": 9}
     return _save(_pillow_image(photo), "AVIF", options | _pillow_metadata(photo.metadata))
 
 
