@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import cv2
@@ -99,11 +100,11 @@ class Answered:
 class OpenVino:
     """The core as the C++ runner runs it."""
 
-    def __init__(self) -> None:
+    def __init__(self, core: Path = CORE, size: tuple[int, int] | None = None) -> None:
         import openvino
 
-        self.config, self.size = ModelConfig(), None
-        self._core = openvino.Core().compile_model(CORE, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        self.config, self.size = ModelConfig(), size
+        self._core = openvino.Core().compile_model(core, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(self, image: Any, mask: Any, detail: Any) -> CoreOutput:
         result = self._core({"image": image, "mask": mask, "detail": detail})
@@ -235,6 +236,9 @@ class Loaded:
     def run(self, names: list[str], feeds: dict[str, Any]) -> Any:
         assert (names, [*feeds]) == (["low", "query", "key"], ["image", "mask", "detail"])
         return self._run(tuple(feeds.values()))
+
+    def get_inputs(self) -> list[Any]:
+        return [SimpleNamespace(shape=[1, 3, "height", "width"])]
 
 
 @pytest.fixture(scope="module")
@@ -463,6 +467,30 @@ def program(request: pytest.FixtureRequest) -> list[Any]:
     if request.param == "node":
         return ["node", request.getfixturevalue("typescript") / "dist" / "node.js"]
     return [request.getfixturevalue("cpp")]
+
+
+@pytest.fixture(scope="module")
+def one_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package's core, for one grid alone."""
+    formats = importlib.import_module("rethined.export.formats")
+    for package in formats.missing_packages("onnx"):
+        pytest.skip(f"{package} is not installed")
+    path = tmp_path_factory.mktemp("one") / "core.onnx"
+    formats.export("onnx", None, path, size="384x512", precision="fp16")
+    return path
+
+
+@pytest.mark.parametrize("name", ["512", "1024x768", "odd", "spots"])
+def test_runners_take_a_core_of_one_size(
+    program: list[Any], one_size: Path, cases: dict[str, Case], name: str, tmp_path: Path
+) -> None:
+    case, out = cases[name], tmp_path / "out.ppm"
+    run(*program, one_size, case.photo, case.mask, out)
+    got, want = read(out, case.image), Engine(one_size)(case.image, case.hole)
+    backend = None if program[0] in ("node", sys.executable) else OpenVino(one_size, (384, 512))
+    case._replace(want=want).check(got, backend)
+    with pytest.raises(AssertionError):
+        case.check(got)
 
 
 def small(folder: Path) -> tuple[Path, Path]:

@@ -7,8 +7,8 @@
 
 #include "rethined.hpp"
 
-// The core in OpenVINO, which reads the ONNX file.
-static rethined::Core open_core(const std::string& path) {
+// The core in OpenVINO, which reads ONNX files and its own; and the rows and columns of the only grid that it takes, or 0.
+static std::tuple<rethined::Core, int, int> open_core(const std::string& path) {
     ov::Core runtime;
     ov::CompiledModel model;
     try {  // processors with matrix units would compute in bfloat16
@@ -16,7 +16,14 @@ static rethined::Core open_core(const std::string& path) {
     } catch (const ov::Exception&) {  // whose words are many
         throw std::runtime_error(path + " is not a core that OpenVINO can load");
     }
-    return [model](const rethined::Small& small) mutable {
+    ov::PartialShape shape;
+    try {
+        shape = model.input("image").get_partial_shape();
+    } catch (const ov::Exception&) {
+        throw std::runtime_error(path + " is not a rethined core");
+    }
+    const bool fixed = shape.is_static();
+    const auto run = [model](const rethined::Small& small) mutable {
         const auto h = std::size_t(small.h), w = std::size_t(small.w);
         auto request = model.create_infer_request();
         const auto set = [&](const char* name, const rethined::Floats& values, const ov::Shape& shape) {
@@ -32,6 +39,7 @@ static rethined::Core open_core(const std::string& path) {
         };
         return rethined::Answer{take("low"), take("query"), take("key")};
     };
+    return {run, fixed ? int(shape[2].get_length()) : 0, fixed ? int(shape[3].get_length()) : 0};
 }
 
 struct Picture {
@@ -67,7 +75,8 @@ int main(int count, char** arguments) try {
     Picture mask = read(arguments[3], "P5", 1);
     if (mask.width != photo.width) throw std::runtime_error("mask and photo differ in width");
     for (auto& value : mask.pixels) value = value >= 128;
-    const auto result = rethined::inpaint(open_core(arguments[1]), photo.pixels, mask.pixels, photo.height, photo.width);
+    const auto [core, h, w] = open_core(arguments[1]);
+    const auto result = rethined::inpaint(core, photo.pixels, mask.pixels, photo.height, photo.width, h, w);
     std::ofstream out(arguments[4], std::ios::binary);
     out << "P6\n" << photo.width << ' ' << photo.height << "\n255\n";
     out.write(reinterpret_cast<const char*>(result.data()), std::streamsize(result.size()));

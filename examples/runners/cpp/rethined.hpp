@@ -1022,12 +1022,13 @@ inline Bytes complete(const Bytes& image, const Bytes& hole, int height, int wid
     return result;
 }
 
-// `image` (height, width, 3) RGB filled where `hole` (height, width) is not 0, with a core of any size, window by window.
-inline Bytes inpaint(const Core& core, const Bytes& image, const Bytes& hole, int height, int width) {
+// `image` (height, width, 3) RGB filled where `hole` (height, width) is not 0, with a core of any size, window by window; or with
+// one that takes a grid of h x w alone, by that.
+inline Bytes inpaint(const Core& core, const Bytes& image, const Bytes& hole, int height, int width, int h = 0, int w = 0) {
     detail::check(image, hole, height, width);
     Bytes result(image), open(hole);
     if (std::all_of(hole.begin(), hole.end(), [](int bit) { return bit == 0; })) return result;
-    for (const Window& window : windows(hole, height, width)) {
+    for (const Window& window : h ? std::vector{window(hole, height, width, h, w)} : windows(hole, height, width)) {
         const Small small = shrink(result, open, height, width, window);
         detail::fill(result, open, width, small, core(small));
         const Box& holes = window.holes;

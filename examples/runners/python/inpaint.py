@@ -65,7 +65,7 @@ def inpaint(session: ort.InferenceSession, image: np.ndarray, hole: np.ndarray) 
     if not hole.any():
         return image.copy()
     result, hole = image.copy(), hole.copy()
-    for window in windows(hole):
+    for window in windows(hole, core_size(session)):
         shown = window.shown
         result[shown] = fill(session, result[shown], hole[shown], window.scale, window.rows, window.columns)
         hole[window.holes] = False  # what one window has filled is known to the next
@@ -102,20 +102,34 @@ class Window(NamedTuple):
     """Rows and columns of what it fills for good, in pixels."""
 
 
-def windows(hole: np.ndarray) -> list[Window]:
+def core_size(session: ort.InferenceSession) -> tuple[int, int] | None:
+    """Rows and columns of the only grid that the core takes; None: of any."""
+    h, w = session.get_inputs()[0].shape[2:]
+    return (h, w) if isinstance(h, int) and isinstance(w, int) else None
+
+
+def windows(hole: np.ndarray, size: tuple[int, int] | None = None) -> list[Window]:
     """Around the holes, with the smallest factor at which their grids together hold no more pixels than the whole
     photo's would; where that is large, around thin holes first, with a smaller one. In the order in which they are to
-    be filled; each pixel of `hole`, at least one, is in the `holes` of one."""
+    be filled; each pixel of `hole`, at least one, is in the `holes` of one. Where the grid must be of a `size`, one
+    around all, with the smallest factor at which that is enough."""
     height, width = hole.shape
     down, across = (-(-side // BLOCK) for side in hole.shape)
     padded = np.pad(hole, ((0, down * BLOCK - height), (0, across * BLOCK - width)))
     blocks = padded.reshape(down, BLOCK, across, BLOCK).any((1, 3))
 
     def leaves(
-        blocks: np.ndarray, top: int, bottom: int, left: int, right: int, levels: int, halves: int
+        blocks: np.ndarray,
+        top: int,
+        bottom: int,
+        left: int,
+        right: int,
+        levels: int,
+        halves: int,
+        least: tuple[int, int] = (0, 0),
     ) -> tuple[int, list[Window]]:
         """What the cheapest windows cost, in pixels of grids, around what of a box, in `blocks`, is hole, with at
-        most `levels` cuts in a row; and these."""
+        most `levels` cuts in a row; and these, with grids of at least `least`."""
         rows, columns = (np.flatnonzero(blocks[top:bottom, left:right].any(axis)) for axis in (1, 0))
         top, bottom = top + int(rows[0]), top + int(rows[-1]) + 1
         left, right = left + int(columns[0]), left + int(columns[-1]) + 1
@@ -125,8 +139,8 @@ def windows(hole: np.ndarray) -> list[Window]:
         thickness = np.count_nonzero(part) * BLOCK // count  # the hole's area by its length
         margin, multiple = max(MARGIN * halves // 2, thickness), STRIDE * halves // 2
         holes = slice(top * BLOCK, min(bottom * BLOCK, height)), slice(left * BLOCK, min(right * BLOCK, width))
-        lines, h = around(holes[0], height, margin, multiple)
-        beside, w = around(holes[1], width, margin, multiple)
+        lines, h = around(holes[0], height, margin, multiple, least[0])
+        beside, w = around(holes[1], width, margin, multiple, least[1])
         cost = h * w
         whole = cost, [Window((lines, beside), halves / 2, h, w, holes)]
         if cost <= EXTRA or not levels or count * BLOCK <= 2 * MARGIN:
@@ -146,6 +160,11 @@ def windows(hole: np.ndarray) -> list[Window]:
         (first, one), (second, other) = (leaves(blocks, *box, levels - 1, halves) for box in boxes)
         return (first + second + EXTRA, one + other) if first + second + EXTRA < cost else whole
 
+    if size:
+        for halves in factors():
+            (window,) = leaves(blocks, 0, down, 0, across, 0, halves, size)[1]
+            if (window.rows, window.columns) == size:
+                return [window]
     for halves in factors():  # of the whole photo
         h, w = (-(-2 * side // (halves * STRIDE)) * STRIDE for side in hole.shape)
         if 2 * h * w <= max(2 * GRID, GRID_GROWTH * halves) or min(h, w) == STRIDE:
@@ -184,11 +203,11 @@ def factors() -> itertools.chain[int]:
     return itertools.chain(range(2, 2 * WHOLE), itertools.count(2 * WHOLE, 2))
 
 
-def around(hole: slice, length: int, margin: int, multiple: int) -> tuple[slice, int]:
-    """The `hole` with a margin, rounded up to a multiple where the photo, of `length`, has as much; and the side of
-    its grid."""
+def around(hole: slice, length: int, margin: int, multiple: int, least: int) -> tuple[slice, int]:
+    """The `hole` with a margin, rounded up to a multiple, or to `least` grid pixels, where the photo, of `length`,
+    has as much; and the side of its grid."""
     begin, end = max(hole.start - margin, 0), min(hole.stop + margin, length)
-    count = max(-(-(end - begin) // multiple), min(LEAST, -(-length // multiple)))
+    count = max(-(-(end - begin) // multiple), min(LEAST, -(-length // multiple)), least // STRIDE)
     size = min(count * multiple, length)
     begin = min(max(begin - (size - (end - begin)) // 2, 0), length - size)
     return slice(begin, begin + size), count * STRIDE
@@ -717,7 +736,7 @@ def read_pnm(path: str, kind: str) -> np.ndarray:
 
 
 def open_core(path: str) -> ort.InferenceSession:
-    """A core that takes any size, in ONNX Runtime."""
+    """A core, in ONNX Runtime."""
     data, states = Path(path).read_bytes(), ort.capi.onnxruntime_pybind11_state
     try:
         session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
@@ -725,8 +744,6 @@ def open_core(path: str) -> ort.InferenceSession:
         raise ValueError(f"{path} is not a model that ONNX Runtime can load") from error
     if [value.name for value in session.get_inputs()] != ["image", "mask", "detail"]:
         raise ValueError(f"{path} is not a rethined core; give one written by `rethined export onnx`")
-    if all(isinstance(side, int) for side in session.get_inputs()[0].shape):
-        raise ValueError(f"{path} takes one size alone; give a core exported without --size")
     return session
 
 

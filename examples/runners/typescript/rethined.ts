@@ -17,13 +17,13 @@ export interface Picture {
 }
 
 /** The network, called for one window after another: image (3, h, w) in [0, 1], mask (h, w), 1 = hole, detail (6, h / 8, w / 8). */
-export type Core = (
-  image: Float32Array,
-  mask: Float32Array,
-  detail: Float32Array,
-  height: number,
-  width: number,
-) => Promise<{ low: Float32Array; query: Float32Array; key: Float32Array }>;
+export interface Core {
+  (image: Float32Array, mask: Float32Array, detail: Float32Array, height: number, width: number):
+    Promise<{ low: Float32Array; query: Float32Array; key: Float32Array }>;
+  /** Rows and columns of the only grid that it takes; none: of any. */
+  readonly size?: Size | undefined;
+}
+type Size = readonly [rows: number, columns: number];
 
 const STRIDE = 32; // of the network: both sides of its image are multiples of this
 const GRID = 44 * 2 ** 13; // pixels that the grids of any photo may hold together
@@ -66,7 +66,10 @@ const f = Math.fround;
 
 /** The core in a session of onnxruntime-web or onnxruntime-node, whose class `Tensor` is the first argument. */
 export function onnxCore(Tensor: TensorConstructor, session: InferenceSession): Core {
-  return async (image, mask, detail, h, w) => {
+  const input = session.inputMetadata.find(({ name }) => name === "image");
+  const [rows, columns] = input?.isTensor ? input.shape.slice(2) : [];
+  const size: Size | undefined = typeof rows === "number" && typeof columns === "number" ? [rows, columns] : undefined;
+  const run: Core = async (image, mask, detail, h, w) => {
     const results = await session.run({
       image: new Tensor("float32", image, [1, 3, h, w]),
       mask: new Tensor("float32", mask, [1, 1, h, w]),
@@ -79,6 +82,7 @@ export function onnxCore(Tensor: TensorConstructor, session: InferenceSession): 
     };
     return { low: take("low"), query: take("query"), key: take("key") };
   };
+  return Object.assign(run, { size });
 }
 
 /** `image` filled where `hole` (one byte a pixel) is not 0; a new array of the same layout. Alpha stays. */
@@ -90,7 +94,7 @@ export async function inpaint<P extends Picture>(core: Core, image: P, hole: Uin
   const result = new Uint8ClampedArray(image.data);
   if (!hole.includes(1) && !hole.some((value) => value !== 0)) return result;
   const open = hole.slice();
-  for (const window of windows(open, image.height, image.width)) {
+  for (const window of windows(open, image.height, image.width, core.size)) {
     const { top, left, height, width, scale, rows, columns, holes } = window;
     const shown = { data: new Uint8ClampedArray(height * width * depth), width, height };
     const shownHole = new Uint8Array(height * width);
@@ -148,14 +152,20 @@ export interface Window {
 /**
  * Around the holes, with the smallest factor at which their grids together hold no more pixels than the whole photo's
  * would; where that is large, around thin holes first, with a smaller one. In the order in which they are to be filled;
- * each pixel of `hole`, at least one, is in the `holes` of one.
+ * each pixel of `hole`, at least one, is in the `holes` of one. Where the grid must be of a `size`, one around all, with
+ * the smallest factor at which that is enough.
  */
-export function windows(hole: Uint8Array, height: number, width: number): readonly Window[] {
+export function windows(hole: Uint8Array, height: number, width: number, size?: Size): readonly Window[] {
   const down = Math.ceil(height / BLOCK), across = Math.ceil(width / BLOCK);
   const blocks = new Uint8Array(down * across);
   for (let y = 0; y < height; y++) {
     const row = Math.floor(y / BLOCK) * across;
     for (let x = 0; x < width; x++) if (hole[y * width + x]) blocks[row + Math.floor(x / BLOCK)] = 1;
+  }
+  const everything = { top: 0, bottom: down, left: 0, right: across };
+  for (let halves = 2; size; halves = next(halves)) {
+    const { found } = leaves(blocks, everything, 0, halves, size);
+    if (found[0]!.rows === size[0] && found[0]!.columns === size[1]) return found;
   }
   const padded = (side: number, halves: number) => Math.ceil((2 * side) / (halves * STRIDE)) * STRIDE;
   let most = 0;
@@ -174,7 +184,7 @@ export function windows(hole: Uint8Array, height: number, width: number): readon
   /** With the smallest factor at which their grids hold no more than `most` pixels; every second one first. */
   function finest(blocks: Uint8Array, levels: number, most: number): readonly Window[] {
     for (let halves = 2; ; halves = next(halves)) {
-      const { cost, found } = leaves(blocks, { top: 0, bottom: down, left: 0, right: across }, levels, halves);
+      const { cost, found } = leaves(blocks, everything, levels, halves);
       if (cost <= most) return [0, 1].flatMap((first) => found.filter((_, n) => n % 2 === first));
     }
   }
@@ -186,10 +196,10 @@ export function windows(hole: Uint8Array, height: number, width: number): readon
 
   /**
    * What the cheapest windows cost, in pixels of grids, around what of a box, in `blocks`, is hole, with at most `levels`
-   * cuts in a row; and these.
+   * cuts in a row; and these, with grids of at least `h` x `w`.
    */
   function leaves(
-    blocks: Uint8Array, { top, bottom, left, right }: Box, levels: number, halves: number,
+    blocks: Uint8Array, { top, bottom, left, right }: Box, levels: number, halves: number, [h, w]: Size = [0, 0],
   ): { cost: number; found: readonly Window[] } {
     const any = (t: number, b: number, l: number, r: number) => {
       for (let y = t; y < b; y++) for (let x = l; x < r; x++) if (blocks[y * across + x]) return true;
@@ -210,8 +220,8 @@ export function windows(hole: Uint8Array, height: number, width: number): readon
     const holes = {
       top: top * BLOCK, bottom: Math.min(bottom * BLOCK, height), left: left * BLOCK, right: Math.min(right * BLOCK, width),
     };
-    const y = around(holes.top, holes.bottom, height, margin, multiple);
-    const x = around(holes.left, holes.right, width, margin, multiple);
+    const y = around(holes.top, holes.bottom, height, margin, multiple, h);
+    const x = around(holes.left, holes.right, width, margin, multiple, w);
     const window = {
       top: y.begin, left: x.begin, height: y.size, width: x.size, scale: halves / 2, rows: y.grid, columns: x.grid, holes,
     };
@@ -255,10 +265,13 @@ function thick(blocks: Uint8Array, down: number, across: number): Uint8Array {
   return found;
 }
 
-/** A hole with a margin, rounded up to a multiple where the photo, of `length`, has as much; and the side of its grid. */
-function around(first: number, last: number, length: number, margin: number, multiple: number) {
+/**
+ * A hole with a margin, rounded up to a multiple, or to `least` grid pixels, where the photo, of `length`, has as much; and
+ * the side of its grid.
+ */
+function around(first: number, last: number, length: number, margin: number, multiple: number, least: number) {
   const begin = Math.max(first - margin, 0), end = Math.min(last + margin, length);
-  const count = Math.max(Math.ceil((end - begin) / multiple), Math.min(LEAST, Math.ceil(length / multiple)));
+  const count = Math.max(Math.ceil((end - begin) / multiple), Math.min(LEAST, Math.ceil(length / multiple)), least / STRIDE);
   const size = Math.min(count * multiple, length);
   const moved = Math.max(begin - Math.floor((size - (end - begin)) / 2), 0);
   return { begin: Math.min(moved, length - size), size, grid: count * STRIDE };
