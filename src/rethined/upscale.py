@@ -387,7 +387,10 @@ def _mend(target, mask, edge, width, spared, halves, first, last, weights, direc
         if n + width > len(places):  # so that there is room for all of the line
             length = 2 * (n + width)
             more_places, more_values = np.empty(length, np.int64), np.empty((length, 3), target.dtype)
-            more_places[:n], more_values[:n] = places[:n], values[:n]
+            for i in range(n):  # to assign arrays here takes numba 4 seconds more, once, for messages nobody sees
+                more_places[i] = places[i]
+                for c in range(3):
+                    more_values[i, c] = values[i, c]
             places, values = more_places, more_values
         for word in range(len(words)):
             if not words[word]:
