@@ -45,24 +45,23 @@ class Copies(NamedTuple):
 
 
 class _Laps:
-    """Milliseconds of stages, one after another."""
+    """Milliseconds of stages, one after another, added to `times`."""
 
-    def __init__(self, times: dict[str, float] | None = None, share: float = 1e3) -> None:
-        self.times: dict[str, float] = {} if times is None else times
-        self._share = share
+    def __init__(self, times: dict[str, float], share: float = 1e3) -> None:
+        self._times, self._share = times, share
         self._clock = time.perf_counter()
 
     def end(self, stage: str) -> None:
         """What the last one has left until now."""
         now = time.perf_counter()
         with _noting:
-            self.times[stage] = self.times.get(stage, 0) + (now - self._clock) * self._share
+            self._times[stage] = self._times.get(stage, 0) + (now - self._clock) * self._share
         self._clock = now
 
     def beside(self, threads: int) -> _Laps:
         """From now on, into the same times, of a thread that has as many others beside it as make `threads`: so much
         less of each is waited for."""
-        return _Laps(self.times, self._share / threads)
+        return _Laps(self._times, self._share / threads)
 
 
 _noting = threading.Lock()
@@ -167,7 +166,7 @@ class Engine:
         self._fill(image, mask, {})
 
     def _fill(self, image: Image, mask: Mask, times: dict[str, float], out: Image | None = None) -> Image:
-        laps = _Laps()
+        laps = _Laps(times)
         _check(image, mask)
         if out is not None and (out.shape != image.shape or out.dtype != image.dtype or not out.flags.c_contiguous):
             raise InputError(f"out is {out.dtype} {out.shape}; give a C-contiguous {image.dtype} {image.shape}")
@@ -183,22 +182,22 @@ class Engine:
         # What one window has filled is known to the next.
         open_ = self._upscaler.open(mask, parts) if len(parts) > 1 else mask
         guessed: list[int] = []
+        workers, lone = self._upscaler.workers, self._backend
+        after, groups = [[*range(n)] for n in range(len(parts))], [[n] for n in range(len(parts))]
         # Another runtime's threads are its own, and one for an accelerator gains nothing by several that call it.
-        ours = isinstance(self._backend, OnnxBackend) and len(parts) > 1
-        after = windows.waits(parts, mask) if ours else [[*range(n)] for n in range(len(parts))]
-        workers = self._upscaler.workers
-        groups = windows.beside(parts, after, workers.threads)
-        lone = self._backend
-        if len(groups) < len(parts) and isinstance(lone, OnnxBackend):
-            lone = lone.alone()
+        if len(parts) > 1 and isinstance(lone, OnnxBackend):
+            after = windows.waits(parts, mask)
+            groups = windows.beside(parts, after, workers.threads)
+            if len(groups) < len(parts):
+                lone = lone.alone()
 
         def fill(n: int, alone: bool) -> None:
             """Window `n`, with all threads, or alone, where others are at other windows."""
             backend, upscaler = (lone, self._alone) if alone else (self._backend, self._threads_for(parts[n]))
-            times = laps.beside(workers.threads) if alone else laps
+            own = laps.beside(workers.threads) if alone else laps
             # What nobody has filled yet need not be copied yet.
             seen = result if after[n] else source
-            if self._fill_window(seen, result, open_, parts[n], backend, upscaler, copied, times):
+            if self._fill_window(seen, result, open_, parts[n], backend, upscaler, copied, own):
                 guessed.append(n)
             if len(parts) > 1:
                 open_[parts[n].holes] = False
@@ -210,7 +209,6 @@ class Engine:
             else:
                 workers.in_order(partial(fill, alone=True), {n: after[n] for n in group})
         copied()
-        times |= laps.times
         if guessed:
             warnings.warn(
                 "too little is known around a hole to copy from; its fill is a smooth guess",
