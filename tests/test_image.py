@@ -966,7 +966,6 @@ FUZZED = {
 @pytest.mark.parametrize("drawn", [True, False])
 def test_png_is_compressed_as_what_it_holds_asks(source: str, drawn: bool, tmp_path: Path) -> None:
     """Photos in the fast way, which is about as small, whatever they were read from; drawings in the slow one."""
-
     if drawn:
         picture = np.full((300, 700, 3), 240, np.uint8)
         picture[::30, :, :2] = 20

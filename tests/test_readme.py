@@ -23,8 +23,7 @@ README = ROOT / "README.md"
 PAGES = sorted(
     [
         README,
-        ROOT / "CONTRIBUTING.md",
-        ROOT / "CHANGELOG.md",
+        *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "CHANGELOG", "MODEL_CARD")),
         *(ROOT / "docs").glob("*.md"),
         *ROOT.glob("examples/*.md"),
     ]
@@ -118,7 +117,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_tables_are_rendered_from_results() -> None:
     """Every table and plot is what `rethined bench report` writes, and nothing where there is no result yet."""
     found = report.blocks(ROOT / "results")
-    for page in [*PAGES, ROOT / "MODEL_CARD.md"]:
+    for page in PAGES:
         for name in report.names(page.read_text()):
             block = found.get(name)
             assert not isinstance(block, Plot) or block.is_drawn(), f"{name}: run: rethined bench report"
