@@ -285,6 +285,7 @@ def test_an_untrained_network_is_the_pull_push_fill(band: int) -> None:
 @pytest.mark.parametrize("variant", [DENSE, PAPER, dataclasses.replace(DENSE, top_k=3)])
 def test_exported_form_is_the_trained_form(variant: ModelConfig) -> None:
     """`Core` touches corrupted rows and known columns only, in batches of one; `Rethined` is dense."""
+    torch.manual_seed(0)  # of other inputs one in hundreds has two sources about as good, which rounding decides
     config = dataclasses.replace(variant, widths=SMALL.widths, depths=SMALL.depths, top_k=variant.top_k)
     model = Core(lively(Rethined(config))).model  # rounded already: once more changes nothing
     image, mask = torch.rand(2, 3, 64, 96), torch.cat([hole(64, 96, 0), hole(64, 96, 7)])
