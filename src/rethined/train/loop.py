@@ -12,7 +12,8 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -113,7 +114,6 @@ class Trainer:
         low-resolution image (B, 3, H, W), and what is only to be watched."""
         config, model, match = self.config, self.config.model, self.model.patch_match
         scale = image.shape[2] // mask.shape[2]
-        grid = (mask.shape[2] // model.patch_size, mask.shape[3] // model.patch_size)
         true = F.avg_pool2d(image, scale)
         detail = fine_detail(image, torch.zeros_like(image[:, :1]), scale, model.patch_size) if model.detail else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.half):
@@ -121,13 +121,12 @@ class Trainer:
         coarse, features = coarse.float(), [level.float() for level in features]
         corrupted = corrupted_patches(mask, model.patch_size)
         # What is matched is data for the matching: its gradient trains queries and keys, not the picture.
-        guide = coarse.detach()
+        query, key = match.scores(coarse.detach(), features, detail, corrupted)
         # No gradient runs through a choice; through a softmax it does.
         with torch.set_grad_enabled(model.top_k != 1):
-            rows, scores = match.corrupted_scores(*match.scores(guide, features, detail, corrupted), corrupted)
+            rows, scores = match.corrupted_scores(query, key, corrupted)
             attention = match.attend(rows, scores, corrupted)
-        low = match.low(coarse, mask, attention)
-        refined = upscale(model, true, mask, mask, low, attention)
+        refined = upscale(model, true, mask, mask, match.low(coarse, mask, attention), attention)
         cells = F.avg_pool2d(true, model.band) if model.band > 1 else true
         terms = {
             "coarse": config.coarse_weight * hole_l1(coarse, cells, F.max_pool2d(mask, model.band)),
@@ -135,33 +134,37 @@ class Trainer:
         }
         if config.frequency_weight:
             terms["frequency"] = config.frequency_weight * frequency_loss(refined, true, mask)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.half):
-            with torch.no_grad():
-                # At full resolution: what is above the grid says, too, which patches look alike.
-                # One picture at a time: what lies in a processor's cache is made in half the time.
-                each = (self.squeeze.features(image[i : i + 1], 3) for i in range(len(image)))
-                described = torch.cat([descriptors(taps, self.squeeze, grid) for taps in each])
-            if config.perceptual_weight:
+        if config.perceptual_weight:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.half):
                 with torch.no_grad():
                     seen, wanted = self.squeeze.features(true), self.alex.features(true)
                 distance = self.alex.distance(self.alex.features(refined), wanted, mask)
                 # Of one network alone the loss is soon deceived: dots appear that only it takes for texture.
                 distance = distance + self.squeeze.distance(self.squeeze.features(refined), seen, mask)
-                terms["perceptual"] = config.perceptual_weight * distance.float() / 2
+            terms["perceptual"] = config.perceptual_weight * distance.float() / 2
         if self.judge is not None and self.step >= config.adversarial_start:
             opinion, matching = generator_loss(self.judge, refined, true, mask)
             terms["adversarial"] = config.adversarial_weight * opinion
             terms["features"] = config.feature_weight * matching
+        if not config.match_weight:
+            return terms, refined, {}
         # What trains the attention, and how right it is.
         rows = supervised_rows(corrupted, self.step)
-        with torch.set_grad_enabled(config.match_weight > 0):
-            scores = match.score_rows(*match.scores(guide, features, detail, corrupted), corrupted, rows)
+        scores = match.score_rows(query, key, corrupted, rows)
         with torch.no_grad():
-            target = match_targets(described, rows, corrupted)
-            watched = {"best1%": match_rank(scores.argmax(-1), rows, corrupted, target)}
-        if config.match_weight:
-            terms["match"] = config.match_weight * match_loss(scores, rows, corrupted, target)
-        return terms, refined, watched
+            target = match_targets(self._described(image, mask), rows, corrupted)
+            right = match_rank(scores.argmax(-1), rows, corrupted, target)
+        terms["match"] = config.match_weight * match_loss(scores, rows, corrupted, target)
+        return terms, refined, {"best1%": right}
+
+    def _described(self, image: Tensor, mask: Tensor) -> Tensor:
+        """`descriptors` of patches at full resolution: what is above the grid says, too, which of them look alike."""
+        side = self.config.model.patch_size
+        grid = (mask.shape[2] // side, mask.shape[3] // side)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.half):
+            # One picture at a time: what lies in a processor's cache is made in half the time.
+            each = (self.squeeze.features(image[i : i + 1], 3) for i in range(len(image)))
+            return torch.cat([descriptors(taps, self.squeeze, grid) for taps in each])
 
     def train_step(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """One optimiser step; a step whose gradient is not finite changes nothing but the step count.
@@ -510,15 +513,23 @@ def train(
             check()
             trainer.before = trainer.latest
         with ThreadPoolExecutor(1) as loader:
-            coming: Future[tuple[Tensor, Tensor]] = loader.submit(batches.__getitem__, trainer.step)
+
+            def ask(step: int) -> Callable[[], tuple[Tensor, Tensor]]:
+                # On a processor nothing is gained by making a batch beside a step, whose threads wait for each other
+                # at every layer: one that is disturbed delays all, and a step takes half as long again.
+                if trainer.device.type == "cpu":
+                    return partial(batches.__getitem__, step)
+                return loader.submit(batches.__getitem__, step).result
+
+            coming = ask(trainer.step)
             saved = mark = time.monotonic()
             mark_step, waited = trainer.step, 0.0
             seen: list[dict[str, Tensor]] = []
             while trainer.step < config.steps and not stopping():
                 asked = time.monotonic()
-                image, mask = coming.result()
+                image, mask = coming()
                 waited += time.monotonic() - asked
-                coming = loader.submit(batches.__getitem__, trainer.step + 1)
+                coming = ask(trainer.step + 1)
                 seen.append(trainer.train_step(image, mask))
                 step_seconds = time.monotonic() - asked
                 if trainer.step % save_every == 0 or time.monotonic() - saved > SAVE_SECONDS:
