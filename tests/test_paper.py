@@ -343,6 +343,13 @@ def test_table2_is_rendered_from_device_results(tmp_path: Path) -> None:
     plot = report.blocks(tmp_path)["table2.plot"]
     assert isinstance(plot, blocks.Plot)
     assert list(plot.data["values"].values()) == [4, 5, 11]
+    assert plot.caption == "Milliseconds of the core by runtime at 512x512; Mine"
+    small = [device_row(runtime, "fp32", 1) | {"size": "256x256"} for runtime in ("onnx", "ncnn")]
+    (tmp_path / "device--0.json").write_text(json.dumps(device_result("2025-01-05", "Another", *small)))
+    plot = report.blocks(tmp_path)["table2.plot"]  # bars are of one device, at the size that most rows are of
+    assert isinstance(plot, blocks.Plot)
+    assert list(plot.data["values"].values()) == [4, 5, 11]
+    (tmp_path / "device--0.json").unlink()
 
     (tmp_path / "device--1.json").unlink()
     table = report.blocks(tmp_path)["table2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -75,12 +76,15 @@ def paper_blocks(found: dict[str, dict[str, Any]], results: Path) -> dict[str, B
     if devices:
         made["table2"] = _table2(devices)
         rows = _device_rows(devices)
+        size = statistics.mode(row["size"] for _, row in rows)
+        first = next(device for device, row in rows if row["size"] == size)
         values = {
             f"{_runtime(row['runtime'])}, {row['precision']}, threads {row['threads']}": row["median_ms"]
             for device, row in rows
-            if (device, row["size"]) == (rows[0][0], rows[0][1]["size"]) and row["median_ms"] is not None
+            if (device, row["size"]) == (first, size) and row["median_ms"] is not None
         }
-        plot("table2.plot", "bars", {"values": values, "x": "median, ms"}, "Milliseconds of the core by runtime")
+        caption = f"Milliseconds of the core by runtime at {size}; {first}"
+        plot("table2.plot", "bars", {"values": values, "x": "median, ms"}, caption)
     for name in ("table4", "table5"):
         if name in found:
             values = {row["name"]: row["lpips"] for row in found[name]["rows"]}

@@ -516,7 +516,7 @@ def train(
 
             def ask(step: int) -> Callable[[], tuple[Tensor, Tensor]]:
                 # On a processor nothing is gained by making a batch beside a step, whose threads wait for each other
-                # at every layer: one that is disturbed delays all, and a step takes half as long again.
+                # at every layer: one that is disturbed delays all, and a step takes up to half as long again.
                 if trainer.device.type == "cpu":
                     return partial(batches.__getitem__, step)
                 return loader.submit(batches.__getitem__, step).result
