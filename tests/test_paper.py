@@ -26,7 +26,7 @@ from rethined.bench.schema import DESIGN
 from rethined.config import DEFAULT
 from rethined.errors import InputError
 from rethined.model import Rethined
-from rethined.train.config import CPU_RECIPE
+from rethined.train.config import CPU_RECIPE, changed
 from rethined.train.data import load_folder
 from rethined.train.loop import train
 
@@ -231,7 +231,7 @@ def test_the_frontier_trains_everything_before_it_times_anything(
 
 
 def test_every_architecture_of_the_frontier_is_another_within_the_papers_parameters() -> None:
-    configs = {name: ablation._changed(CPU_RECIPE, changes).model for name, changes in ablation.FRONTIER.items()}
+    configs = {name: changed(CPU_RECIPE, changes).model for name, changes in ablation.FRONTIER.items()}
     assert len(set(configs.values())) == len(configs)
     assert configs[DESIGN] == CPU_RECIPE.model
     for name, config in configs.items():
@@ -560,7 +560,7 @@ def test_pictures_of_a_comparison_are_on_the_page(tmp_path: Path) -> None:
 
 def test_every_choice_is_another_recipe() -> None:
     for name, changes in ablation.TRAINED.items():
-        recipe = ablation._changed(CPU_RECIPE, changes)
+        recipe = changed(CPU_RECIPE, changes)
         assert (recipe == CPU_RECIPE) == (name == DESIGN), name
 
 

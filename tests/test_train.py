@@ -24,7 +24,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from rethined.config import DEFAULT, PAPER
+from rethined.config import DEFAULT, PAPER, ModelConfig
 from rethined.data import mask_set
 from rethined.data.manifest import BadPhotosError, from_folder, write_manifest
 from rethined.data.shards import write_shards
@@ -32,7 +32,7 @@ from rethined.errors import InputError, OutputError, RethinedWarning
 from rethined.masks import KINDS, PRESETS, free_form
 from rethined.train import loop
 from rethined.train.cli import duration
-from rethined.train.config import RECIPES, TrainConfig
+from rethined.train.config import RECIPES, TrainConfig, changed, parse
 from rethined.train.data import SCALE, DeviceBatches, HostBatches, load_folder
 from rethined.train.loop import Progress, Trainer, learning_rate, train
 from rethined.train.losses import frequency_loss, hole_l1, match_loss, match_rank, match_targets, supervised_rows
@@ -237,6 +237,30 @@ def test_the_time_limit_holds_with_the_last_validation(
     resumed = run(config, photos, tmp_path, val=photos, time_limit=0)
     assert resumed.before == 1, "what was before training is known later"
     assert checks == [0, trainer.step, trainer.step]
+
+
+def test_where_the_time_limit_ends_a_run_is_said_in_time(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Heard(BaseException):
+        pass
+
+    def hear(line: str) -> None:
+        if "time limit" in line:
+            raise Heard(line)
+
+    monkeypatch.setattr(loop, "FORETOLD", 1)
+    run(TINY, photos, tmp_path / "short", time_limit=1e6, log_every=1, say=hear)
+    run(TINY, photos, tmp_path / "no limit", log_every=1, say=hear)
+    with pytest.raises(Heard, match=r"ends this at about step (\d+) of 1000000; .* --set steps=\1,"):
+        run(
+            dataclasses.replace(TINY, steps=1_000_000),
+            photos,
+            tmp_path / "long",
+            time_limit=100,
+            log_every=1,
+            say=hear,
+        )
 
 
 def test_a_kill_costs_no_more_than_some_minutes(
@@ -454,6 +478,52 @@ def test_two_processes_are_one_with_twice_the_pictures(photos: Path, tmp_path: P
         torch.testing.assert_close(two_statistics[name], value, rtol=2e-2, atol=2e-3)
 
 
+def test_any_value_of_a_recipe_can_be_set() -> None:
+    """By the command line, as text; the model's, too."""
+    texts = ["steps=7", "learning_rate=5e-4", "crops=256, 384", "coverage=0.2,0.4", "half=False", "key_dim=64"]
+    got = changed(RECIPES["cpu"], parse([*texts, "steps=9"]))
+    model = dataclasses.replace(DEFAULT, key_dim=64)
+    wanted = {"steps": 9, "learning_rate": 5e-4, "crops": (256, 384), "coverage": (0.2, 0.4), "half": False}
+    assert got == dataclasses.replace(RECIPES["cpu"], model=model, **wanted)
+    every = [field.name for kind in (TrainConfig, ModelConfig) for field in dataclasses.fields(kind)]
+    assert len(set(every)) == len(every), "no two have one name"
+    written = dataclasses.asdict(RECIPES["paper"])
+    values = written | written.pop("model")
+    text = [f"{n}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for n, v in values.items()]
+    assert changed(RECIPES["cpu"], parse(text)) == RECIPES["paper"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps", "steps is ''; give a whole number"),
+        ("steps=1.5", "steps is '1.5'; give a whole number"),
+        ("learning_rate=fast", "give a number"),
+        ("learning_rate=nan", "learning_rate is nan; give a number above 0"),
+        ("half=1", "half is '1'; give true or false"),
+        ("crops=256,", "give numbers like 256,384"),
+        ("crops=100", "crop is 100; give a multiple of the network's stride 32"),
+        ("crops=0", "multiple of the network's stride"),
+        ("coverage=0.5", "the least and the most"),
+        ("coverage=0.5,0.1", "the least and the most"),
+        ("batch_size=1", "batch_size is 1; give 2 or more"),
+        ("match_weight=-1", "match_weight is -1.0; give 0 or more"),
+        ("ema=1", "less than 1"),
+        ("decay=2", "1 at most"),
+        ("model=paper", "'model=paper' changes nothing; give NAME=VALUE, with one of adversarial_start, "),
+        ("speed=3", "one of adversarial_start, "),
+        ("key_dim=0", "key_dim is 0, which is less than 1"),
+        ("widths=8,8", "widths has 2 entries but depths has 4"),
+        ("patch_size=16", "search needs band 4 and patch_size 8"),
+    ],
+)
+def test_a_value_that_cannot_be_is_one_sentence(text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        changed(RECIPES["cpu"], parse([text]))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_run_of_another_recipe_is_refused(photos: Path, tmp_path: Path) -> None:
     run(dataclasses.replace(TINY, steps=1), photos, tmp_path)
     with pytest.raises(InputError, match="another seed"):
@@ -618,10 +688,10 @@ def test_command_line_trains_validates_and_exports(photos: Path, tmp_path: Path)
             str(photos),
             "--out",
             str(out),
-            "--steps",
-            "2",
-            "--batch-size",
-            "2",
+            "--set",
+            "steps=2",
+            "--set",
+            "batch_size=2",
         ],
         capture_output=True,
         text=True,

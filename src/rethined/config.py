@@ -51,6 +51,12 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if len(self.widths) != len(self.depths):
             raise ValueError(f"widths has {len(self.widths)} entries but depths has {len(self.depths)}")
+        for name in ("widths", "depths", "branches", "key_dim"):
+            least = min(value) if isinstance(value := getattr(self, name), tuple) else value
+            if least < 1:
+                raise ValueError(f"{name} is {value}, which is less than 1")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}, which is less than 0")
         if self.patch_size not in [4 * 2**i for i in range(len(self.widths))]:
             raise ValueError(f"patch_size {self.patch_size} is not one of the network's strides")
         if self.band not in (1, 4):

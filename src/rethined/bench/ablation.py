@@ -16,11 +16,10 @@ from typing import Any
 from rethined.backends import OnnxBackend
 from rethined.bench import latency, provenance
 from rethined.bench.schema import DESIGN
-from rethined.config import DEFAULT, ModelConfig
 from rethined.export.core import Size, count_macs, load_weights, sample
 from rethined.export.onnx import export_core
 from rethined.model import Rethined
-from rethined.train.config import CPU_RECIPE, TrainConfig
+from rethined.train.config import CPU_RECIPE, TrainConfig, changed
 from rethined.train.data import Batches, DeviceBatches, HostBatches, Photos, load_folder
 from rethined.train.loop import Trainer
 
@@ -100,7 +99,7 @@ def run_trained(
         trainer = Trainer(recipe, Path(folder) / "untrained")
         rows.append(_row("before training", trainer, photos, progress))
         for number, (name, changes) in enumerate(choices.items()):
-            trainer = trained(_changed(recipe, changes), seen, Path(folder) / str(number))
+            trainer = trained(changed(recipe, changes), seen, Path(folder) / str(number))
             model = trainer.ema
             cost: dict[str, Any] = {"parameters": sum(p.numel() for p in model.fused_copy().parameters())}
             cost["macs"] = count_macs(model)
@@ -197,11 +196,3 @@ def _row(name: str, trainer: Trainer, photos: Photos, progress: Callable[[str], 
     values, _ = trainer.validate(photos)
     progress(f"{name}: LPIPS {values['full']:.4f}, right matches {values['best1%']:.1%}")
     return {"name": name, "lpips": values["full"], "best1": values["best1%"]}
-
-
-def _changed(recipe: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
-    """`recipe` with changes to its own fields or to its model's."""
-    model = {field.name for field in dataclasses.fields(ModelConfig)} & changes.keys()
-    own = {name: value for name, value in changes.items() if name not in model}
-    architecture = dataclasses.replace(DEFAULT, **{name: changes[name] for name in model})
-    return dataclasses.replace(recipe, model=architecture, **own)

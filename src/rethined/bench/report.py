@@ -7,13 +7,17 @@ worst cases of an evaluation. `latency` and `quality` are every result of that k
 attention finds what is right, before and after training. `table1` to `table5`,
 `figure1`, `figure3` and `figure5` are the paper's, `table1.plot` to `table5.plot` the plots of the tables,
 `table1.measures` all columns of that one, `claims` what the paper says of other methods, and `frontier` and
-`frontier.plot` the latency and quality of other widths and depths.
+`frontier.plot` the latency and quality of other widths and depths. `recipes`, of no result, is what training can be
+told.
 """
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +41,10 @@ from rethined.bench.cases import Shown, read_cases
 from rethined.bench.paper_tables import PAPER_BLOCKS, paper_blocks
 from rethined.bench.provenance import read_json
 from rethined.bench.schema import DESIGN, REFERENCE, cell, columns_of
-from rethined.config import DEFAULT
+from rethined.config import DEFAULT, ModelConfig
 from rethined.errors import InputError
 from rethined.image import write_atomic
+from rethined.train.config import RECIPES, TrainConfig
 from rethined.windows import whole
 
 _BLOCK = re.compile(r"(<!-- bench:(?P<name>[\w.-]+) -->\n)(?P<table>.*?)(<!-- /bench -->)", re.DOTALL)
@@ -84,7 +89,7 @@ def blocks(results: Path) -> dict[str, Block]:
     with_peers = [result for result in latency if "methods" in result]
     if with_peers:
         rendered["peers"] = _peers(with_peers)
-    return rendered | paper_blocks(found, results)
+    return rendered | {"recipes": _recipes()} | paper_blocks(found, results)
 
 
 def tables(results: Path, start: Path | None = None) -> dict[str, str]:
@@ -379,3 +384,31 @@ def _peers(results: Sequence[dict[str, Any]]) -> Table:
                 line += [number(times["median_ms"], 1) + ("*" if row["noisy"] else ""), number(times["iqr_ms"], 1)]
                 lines.append([*line, number(times["ratio"], 1), number(times["peak_mib"], 0)])
     return Table(head, lines, [RANDOM])
+
+
+def _recipes() -> Table:
+    """Every setting of the recipes, as `rethined train --set` takes it, its values and what it is."""
+    lines = []
+    for kind in (TrainConfig, ModelConfig):
+        for name, meaning in _fields(kind):
+            values = (getattr(recipe if kind is TrainConfig else recipe.model, name) for recipe in RECIPES.values())
+            lines.append([f"`{name}`", *map(_setting, values), meaning])
+    return Table(["setting", *(f"`{name}`" for name in RECIPES), "what it is"], lines)
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_setting, value))
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _fields(kind: type) -> Iterator[tuple[str, str]]:
+    """Names of a configuration's fields, but for the model in a recipe, and what their docstrings say."""
+    (defined,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(defined, ast.ClassDef)
+    wanted = {field.name for field in dataclasses.fields(kind)} - {"model"}
+    for field, text in zip(defined.body, defined.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.target.id in wanted:
+            assert isinstance(text, ast.Expr)
+            assert isinstance(text.value, ast.Constant)
+            yield field.target.id, " ".join(str(text.value.value).split())

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -46,8 +46,14 @@ def train(
     time_limit: Annotated[
         str | None, typer.Option(help="Stop, validate and save within, for instance, 90s, 5m or 2h.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Instead of the recipe's.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Another value than the recipe's, like steps=5000 or crops=256,384; may be given many times.",
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads to compute with.")] = None,
 ) -> int:
     """Train weights on a folder of photographs; can be stopped and resumed at any moment.
@@ -56,7 +62,6 @@ def train(
     OUT/samples and OUT/tensorboard. On several GPUs: accelerate launch -m rethined train ...; in two processes on
     CPUs: ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m rethined train ...
     """
-    import dataclasses
     import time
 
     started = time.monotonic()
@@ -65,19 +70,19 @@ def train(
         import torch
 
         from rethined.data.manifest import BadPhotosError
-        from rethined.train.config import RECIPES
+        from rethined.train.config import RECIPES, changed, parse
         from rethined.train.loop import train as run
     except ImportError as error:
         raise BackendError(f"training needs {error.name}; install it with: pip install 'rethined[train]'") from error
     if recipe not in RECIPES:
         raise InputError(f"recipe is {recipe!r}; choose one of {', '.join(RECIPES)}")
-    changes: dict[str, Any] = {name: value for name, value in (("steps", steps), ("batch_size", batch_size)) if value}
+    config = changed(RECIPES[recipe], parse(set_ or ()))
     if threads:
         torch.set_num_threads(threads)
     try:
         with _watch(out) as (report, say):
             trainer = run(
-                dataclasses.replace(RECIPES[recipe], **changes),
+                config,
                 data,
                 out,
                 val=val,

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import typing
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rethined.config import DEFAULT, PAPER, ModelConfig
+from rethined.errors import InputError
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. Every field has one effect."""
+    """One training run. Every field has one effect.
+
+    Raises:
+        ValueError: values that no run can have.
+    """
 
     model: ModelConfig = DEFAULT
     """Architecture to train."""
@@ -56,6 +66,80 @@ class TrainConfig:
     seed: int = 0
     """Of weights, crops and masks: the same seed gives the same run on one machine."""
 
+    def __post_init__(self) -> None:
+        stride = self.model.stride
+        for crop in self.crops:
+            if crop < stride or crop % stride:
+                raise ValueError(f"crop is {crop}; give a multiple of the network's stride {stride}")
+        if not self.crops:
+            raise ValueError("there are no crops; give at least one side")
+        for name, least in (("steps", 1), ("batch_size", 2), ("warmup", 1), ("adversarial_start", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; give {least} or more")
+        for name in ("learning_rate", "decay", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0")
+        if self.decay > 1:
+            raise ValueError(f"decay is {self.decay}; give a fraction of the steps, 1 at most")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}; give 0 or more, and less than 1")
+        for name in (field.name for field in dataclasses.fields(self) if field.name.endswith("_weight")):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
+        if len(self.coverage) != 2 or not 0 < self.coverage[0] <= self.coverage[1] < 1:
+            raise ValueError(f"coverage is {self.coverage}; give the least and the most, fractions between 0 and 1")
+
+
+def parse(settings: Iterable[str]) -> dict[str, Any]:
+    """What `changed` takes of texts like learning_rate=5e-4, crops=256,384 or half=false; the last of a name counts.
+
+    Raises:
+        InputError: not a name and a value, no field of that name, or not a value of its type.
+    """
+    types = typing.get_type_hints(ModelConfig) | typing.get_type_hints(TrainConfig)
+    del types["model"]
+    result: dict[str, Any] = {}
+    for text in settings:
+        name, _, value = (part.strip() for part in text.partition("="))
+        if name not in types:
+            raise InputError(f"{text!r} changes nothing; give NAME=VALUE, with one of {', '.join(sorted(types))}")
+        kind = types[name]
+        inner = typing.get_args(kind)
+        try:
+            result[name] = (
+                tuple(_value(inner[0], part) for part in value.split(",")) if inner else _value(kind, value)
+            )
+        except ValueError:
+            wanted = f"numbers like {'0.1,0.5' if float in inner else '256,384'}" if inner else _LIKE[kind]
+            raise InputError(f"{name} is {value!r}; give {wanted}") from None
+    return result
+
+
+_LIKE: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _value(kind: type, text: str) -> Any:
+    if kind is not bool:
+        return kind(text)
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def changed(recipe: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    """`recipe` with other values of its fields, or of its model's; no two have one name.
+
+    Raises:
+        InputError: values that no run or no model can have.
+    """
+    model = {field.name for field in dataclasses.fields(ModelConfig)} & changes.keys()
+    own = {name: value for name, value in changes.items() if name not in model}
+    try:
+        architecture = dataclasses.replace(recipe.model, **{name: changes[name] for name in model})
+        return dataclasses.replace(recipe, model=architecture, **own)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
 
 PAPER_RECIPE = TrainConfig(
     model=PAPER, batch_size=128, warmup=5000, coverage=(0.3, 0.5), match_weight=0.0, perceptual_weight=0.0
@@ -85,7 +169,10 @@ Losses are those that the ablation (docs/paper.md, "Ablations") speaks for, and 
 nothing: it is over long before they would begin. The frequency loss, which it does not speak for, is left out.
 """
 
-CPU_RECIPE = TrainConfig(steps=11_000, batch_size=8, warmup=200, decay=0.5)
-"""What two CPU cores can do in two hours: `rethined train cpu --data FOLDER --out runs/cpu`."""
+CPU_RECIPE = TrainConfig(steps=5500, batch_size=8, warmup=200, decay=0.5)
+"""What two CPU cores do in less than two hours: `rethined train cpu --data FOLDER --out runs/cpu`.
+
+docs/training.md has what it is worth.
+"""
 
 RECIPES = {"paper": PAPER_RECIPE, "default": DEFAULT_RECIPE, "cpu": CPU_RECIPE}

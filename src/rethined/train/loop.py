@@ -61,6 +61,8 @@ SAVE_SECONDS = 120
 """A checkpoint is never older than this, and a step: steps may take long, and a kill should cost little."""
 VALIDATED = 8
 """Photographs of `val` that are measured, the first by name."""
+FORETOLD = 60
+"""Steps after which it is said where the time limit will end a run."""
 SAMPLES = 4
 """Validation photographs on each sample sheet."""
 
@@ -315,7 +317,8 @@ class Trainer:
         other = [key for key in now if key != "steps" and then.get(key) != now[key]]
         if other:
             raise InputError(
-                f"the run in {self.out} has another {' and '.join(other)}; give its recipe, or another folder"
+                f"the run in {self.out} has another {' and '.join(other)}; give its recipe and settings, or another "
+                "folder"
             )
 
         def part(prefix: str) -> dict[str, Tensor]:
@@ -441,9 +444,6 @@ def train(
         InputError: no photographs, sizes that do not fit, another run in `out`, or no folder can be made there.
         OutputError: the disk is full, or `out` cannot be written to.
     """
-    for crop in config.crops:
-        if crop % config.model.stride:
-            raise InputError(f"crop is {crop}; give a multiple of the network's stride {config.model.stride}")
     started = time.monotonic()
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder for the run")
@@ -522,8 +522,9 @@ def train(
                 return loader.submit(batches.__getitem__, step).result
 
             coming = ask(trainer.step)
-            saved = mark = time.monotonic()
+            begun = saved = mark = time.monotonic()
             mark_step, waited = trainer.step, 0.0
+            foretell: int | None = trainer.step + FORETOLD
             seen: list[dict[str, Tensor]] = []
             while trainer.step < config.steps and not stopping():
                 asked = time.monotonic()
@@ -545,6 +546,16 @@ def train(
                     share = waited / (now - mark)
                     log(terms | {"images_per_second": round(rate, 2), "waiting": round(share, 3)})
                     report(Progress(trainer.step, config.steps, max(left, 0), rate, share, terms))
+                    if foretell is not None and trainer.step >= foretell:
+                        every = (now - begun) / (trainer.step - foretell + FORETOLD)
+                        time_left = time_limit - (now - started) - trainer.validation_seconds
+                        within = trainer.step + int(min(max(time_left, 0) / every, config.steps))
+                        foretell = None
+                        if within < 0.95 * config.steps:
+                            say(
+                                f"the time limit ends this at about step {within} of {config.steps}; go on later, or "
+                                f"begin anew with --set steps={within}, by which the learning rate falls to 0"
+                            )
                     mark, mark_step, waited, seen = time.monotonic(), trainer.step, 0.0, []
                 if validating:
                     check()
