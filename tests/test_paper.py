@@ -321,9 +321,9 @@ def test_table2_is_rendered_from_device_results(tmp_path: Path) -> None:
     later = device_result(
         "2025-01-03",
         "Mine",
-        device_row("litert", "fp32", 5),
-        device_row("onnx", "fp32", 4),
-        device_row("ncnn", "fp16", 11),
+        device_row("litert", "fp32", 5, ratio=1.2),
+        device_row("onnx", "fp32", 4, ratio=1.01),
+        device_row("ncnn", "fp16", 11, ratio=2.5),
     )
     earlier = device_result("2025-01-01", "Mine", device_row("onnx", "fp32", 40))
     phone = device_result("2025-01-04", "iPhone 15", device_row("coreml", "fp16", 3, told=True))
@@ -342,13 +342,13 @@ def test_table2_is_rendered_from_device_results(tmp_path: Path) -> None:
     ]
     plot = report.blocks(tmp_path)["table2.plot"]
     assert isinstance(plot, blocks.Plot)
-    assert list(plot.data["values"].values()) == [4, 5, 11]
-    assert plot.caption == "Milliseconds of the core by runtime at 512x512; Mine"
-    small = [device_row(runtime, "fp32", 1) | {"size": "256x256"} for runtime in ("onnx", "ncnn")]
+    assert list(plot.data["values"].values()) == [1.01, 1.2, 2.5]
+    assert plot.caption == "Time of the core by runtime at 512x512, of ONNX Runtime's in turn with it; Mine"
+    small = [device_row(runtime, "fp32", 1, ratio=1) | {"size": "256x256"} for runtime in ("onnx", "ncnn")]
     (tmp_path / "device--0.json").write_text(json.dumps(device_result("2025-01-05", "Another", *small)))
     plot = report.blocks(tmp_path)["table2.plot"]  # bars are of one device, at the size that most rows are of
     assert isinstance(plot, blocks.Plot)
-    assert list(plot.data["values"].values()) == [4, 5, 11]
+    assert list(plot.data["values"].values()) == [1.01, 1.2, 2.5]
     (tmp_path / "device--0.json").unlink()
 
     (tmp_path / "device--1.json").unlink()
