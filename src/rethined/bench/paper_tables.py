@@ -85,7 +85,7 @@ def paper_blocks(found: dict[str, dict[str, Any]], results: Path) -> dict[str, B
         }
         # Not milliseconds: what is timed in turn compares, whatever else the machine did in the minutes between.
         caption = f"Time of the core by runtime at {size}, of ONNX Runtime's in turn with it; {first}"
-        plot("table2.plot", "bars", {"values": values, "x": "median, of ONNX Runtime's in fp32"}, caption)
+        plot("table2.plot", "bars", {"values": values, "x": "of ONNX Runtime's median"}, caption)
     for name in ("table4", "table5"):
         if name in found:
             values = {row["name"]: row["lpips"] for row in found[name]["rows"]}
