@@ -421,6 +421,21 @@ def test_weights_of_another_kind_are_refused(weights: Path, tmp_path: Path) -> N
         formats.export("onnx", tmp_path / "text.onnx", tmp_path / "core.onnx")
 
 
+@pytest.mark.parametrize("widths", [(8, 8, 16), (8, 8, 8, 8, 16)])
+def test_networks_of_other_strides_export_where_they_attend(widths: tuple[int, ...], tmp_path: Path) -> None:
+    """The search, and programs that run its core, rely on 32."""
+    depths = (1,) * len(widths)
+    config = dataclasses.replace(DEFAULT, search=False, widths=widths, depths=depths)
+    other = write_weights(tmp_path / "other.safetensors", config)
+    difference, _ = formats.export("onnx", other, tmp_path / "other.onnx")
+    assert difference["low"] < 1e-4
+    image, hole = np.full((300, 260, 3), 100, np.uint8), np.zeros((300, 260), np.bool_)
+    hole[100:180, 90:120] = True
+    assert Engine(tmp_path / "other.onnx")(image, hole).shape == image.shape
+    with pytest.raises(ValueError, match=f"search needs 4 widths, not {len(widths)}"):
+        dataclasses.replace(config, search=True)
+
+
 def test_weights_do_not_come_out_of_a_quantised_core(exported: Callable[[str, str], Path]) -> None:
     with pytest.raises(WeightsError, match="exported in fp32 or fp16"):
         core.load_weights(exported("onnx", "int8"))

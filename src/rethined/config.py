@@ -63,6 +63,8 @@ class ModelConfig:
             raise ValueError(f"band {self.band} is neither 1 nor 4")
         if self.search and (self.band, self.patch_size) != (4, 8):
             raise ValueError(f"search needs band 4 and patch_size 8, not {self.band} and {self.patch_size}")
+        if self.search and self.stride != 32:  # which programs that run the core rely on
+            raise ValueError(f"search needs 4 widths, not {len(self.widths)}")
 
     @property
     def stride(self) -> int:

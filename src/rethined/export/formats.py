@@ -137,7 +137,7 @@ def export(
                 f"the {form.title} core holds {', '.join(sorted(unknown))}, which not every runtime of it has; "
                 "nothing is written"
             )
-        checked = sizes or onnx.CHECKED_SIZES
+        checked = sizes or onnx.checked_sizes(model.config)
         difference = core.differences(model, module.load(made, 0 if name == "onnx" else 2), checked)
         told = ", ".join(f"{key} {value:.1e}" for key, value in difference.items())
         allowed = tolerance(name, precision)

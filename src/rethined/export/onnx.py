@@ -22,10 +22,10 @@ from rethined.image import write_atomic
 from rethined.model import Rethined
 from rethined.model.pipeline import Core
 
-CHECKED_SIZES = (Size(256, 256), Size(512, 512), Size(416, 640), Size(64, 32))
-"""What a core of any size is compared with PyTorch at."""
-TRACED = Size(224, 352)
-"""What a core of any size is traced at: sides that nothing else in it has."""
+CHECKED = ((8, 8), (16, 16), (13, 20), (2, 1))
+"""What a core of any size is compared with PyTorch at, in strides."""
+TRACED = (7, 11)
+"""What a core of any size is traced at, in strides: sides that nothing else in it has."""
 TOLERANCE = 1e-4
 """Largest difference to PyTorch, of values in [0, 1]: float32 sums in another order, far below one grey level."""
 SENSITIVE = ("head", "patch_match", "means")
@@ -71,7 +71,7 @@ def export_core(model: Rethined, out: Path, metadata: dict[str, str]) -> dict[st
         OutputError: a file cannot be written.
     """
     data = to_onnx(model, metadata)
-    difference = differences(model, session(data), CHECKED_SIZES)
+    difference = differences(model, session(data), checked_sizes(model.config))
     if not max(difference.values()) <= TOLERANCE:
         raise BackendError(f"the ONNX core disagrees with PyTorch ({difference}); nothing is written")
     write_atomic(out, data, overwrite=True)
@@ -146,7 +146,8 @@ def to_onnx(model: Rethined, metadata: dict[str, str], size: Size | None = None,
     # What attends depends on the number of patches in many places. What searches is convolutions, of which a size can
     # be taken out again: with sides that are symbols PyTorch takes five times as long.
     symbols = size is None and not model.config.search
-    inputs = sample(model.config, size or TRACED, 0)
+    traced = _in_strides(model.config, *TRACED)
+    inputs = sample(model.config, size or traced, 0)
     with quiet():
         program = torch.onnx.export(
             core,
@@ -164,7 +165,7 @@ def to_onnx(model: Rethined, metadata: dict[str, str], size: Size | None = None,
     if symbols:
         _name_symbols(proto.graph, model.config.stride)
     elif size is None:
-        _take_any_size(proto.graph)
+        _take_any_size(proto.graph, traced)
     for node in proto.graph.node:
         del node.metadata_props[:]  # the exporter's notes on where each node came from: half of the file
         node.doc_string = ""
@@ -197,22 +198,31 @@ def _name_symbols(graph: Any, stride: int) -> None:
                 dimension.dim_param = name if int(unit) == stride else f"{name}/{stride // int(unit)}"
 
 
-def _take_any_size(graph: Any) -> None:
-    """Make a graph that was traced at TRACED one for any size: all that depends on that are the sides of what comes
+def checked_sizes(config: ModelConfig) -> tuple[Size, ...]:
+    """CHECKED, in pixels."""
+    return tuple(_in_strides(config, *sides) for sides in CHECKED)
+
+
+def _in_strides(config: ModelConfig, rows: int, columns: int) -> Size:
+    return Size(rows * config.stride, columns * config.stride)
+
+
+def _take_any_size(graph: Any, traced: Size) -> None:
+    """Make a graph that was `traced` at one size one for any: all that depends on that are the sides of what comes
     in and goes out, and reshapes, which leave columns as they are (0) and have as many rows as that makes (-1)."""
     import onnx
 
     for tensor in (*graph.input, *graph.output):
         sides = tensor.type.tensor_type.shape.dim[2:]
-        for dimension, name, traced in zip(sides, ("height", "width"), TRACED, strict=True):
-            unit = traced // dimension.dim_value
+        for dimension, name, side in zip(sides, ("height", "width"), traced, strict=True):
+            unit = side // dimension.dim_value
             dimension.dim_param = name if unit == 1 else f"{name}/{unit}"
     reshapes = [node for node in graph.node if node.op_type == "Reshape"]
     shapes = {node.input[1] for node in reshapes}
     for tensor in graph.initializer:
         if tensor.name in shapes:
             shape = onnx.numpy_helper.to_array(tensor)
-            shape = np.where(shape == TRACED.width, 0, np.where(shape == TRACED.height, -1, shape))
+            shape = np.where(shape == traced.width, 0, np.where(shape == traced.height, -1, shape))
             tensor.CopyFrom(onnx.numpy_helper.from_array(shape, tensor.name))
     for node in reshapes:
         del node.attribute[:]  # among them, that 0 would be 0
