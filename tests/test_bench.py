@@ -529,6 +529,7 @@ def test_report_renders_tables(results: Path) -> None:
     assert sorted(rendered) == [
         *evaluated,
         *("latency", "latency--tiny", "latency.stages", "quality", "quality--tiny", "quality--tiny.overview"),
+        "recipes",
     ]
     assert rendered["quality"] == (
         "| long side | holes | photographs | copy_reference | rethined (b) |\n"

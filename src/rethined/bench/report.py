@@ -171,6 +171,7 @@ def sections(results: Path) -> list[Section]:
         InputError: a file there is no result of `rethined bench`, or there is none at all.
     """
     found = blocks(results)
+    del found["recipes"]  # measured by nothing
     if not found:
         raise InputError(f"{results} holds no result of `rethined bench`; measure something first")
     made = []
