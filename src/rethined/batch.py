@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,12 +19,17 @@ import numpy as np
 from rethined import image as images
 from rethined.errors import InputError, RethinedError
 from rethined.image import Image, Mask, Photo, warn
+from rethined.workers import usable_cores
 
 Fill = Callable[[Image, Mask], Image]
 """An engine: image (H, W, 3) and mask (H, W) to the filled image."""
 
 T = TypeVar("T")
 SIDE_BY_SIDE = ".side-by-side.jpg"
+AHEAD = 4
+"""Photos of a folder that are read before the engine takes them, and as many that wait to be written, at most."""
+AHEAD_PIXELS = 50_000_000
+"""Of these, together: one reads ahead by less where each photo is large."""
 
 current: ContextVar[str] = ContextVar("current", default="")
 """The file of a folder run that the calling thread is at work on, for messages."""
@@ -95,9 +102,9 @@ def read(image: Path | bytes, mask: Path | bytes, options: Options) -> tuple[Pho
 
 
 @contextmanager
-def reading_thread() -> Iterator[ThreadPoolExecutor]:
-    """A thread to read with. Who stops early does not wait for it: what it reads, a pipe perhaps, may never end."""
-    pool = ThreadPoolExecutor(1, "read")
+def reading_threads(count: int = 1) -> Iterator[ThreadPoolExecutor]:
+    """Threads to read with. Who stops early does not wait for them: what they read, a pipe perhaps, may never end."""
+    pool = ThreadPoolExecutor(count, "read")
     try:
         yield pool
     finally:
@@ -191,23 +198,34 @@ def _masks_by_stem(folder: Path) -> dict[Path, Path]:
 def run(jobs: list[Job], engine: Fill, options: Options, *, overwrite: bool = False) -> Iterator[Outcome]:
     """Fill every photo and report on each, in order, going on past those that fail.
 
-    One thread reads the next photo and one writes the last while the engine fills: three in memory at most.
+    While the engine fills one, others are read and written, on as many threads each as half the cores, but AHEAD at
+    most, and fewer where photos are large: to write a PNG takes one thread ten times as long as all take to fill it.
     A photo whose output is there already is skipped, so that an interrupted run goes on where it stopped.
     """
-    with reading_thread() as reader, ThreadPoolExecutor(1, "write") as writer:
-        reading = reader.submit(_read, jobs[0], options, overwrite) if jobs else None
-        writing: Future[Outcome] | None = None
-        for i, job in enumerate(jobs):
-            assert reading is not None
-            ready = reading.result()
-            reading = reader.submit(_read, jobs[i + 1], options, overwrite) if i + 1 < len(jobs) else None
+    count = min(max(usable_cores() // 2, 1), AHEAD)
+    ahead, todo = 1, iter(jobs)  # how large they are is not known
+    reading: deque[tuple[Job, Future[tuple[Photo, Mask] | Outcome]]] = deque()
+    writing: deque[Future[Outcome]] = deque()
+    with reading_threads(count) as reader, ThreadPoolExecutor(count, "write") as writer:
+
+        def read_on(wanted: int) -> None:
+            for job in itertools.islice(todo, max(wanted - len(reading), 0)):
+                reading.append((job, reader.submit(_read, job, options, overwrite)))
+
+        read_on(1)
+        while reading:
+            job, begun = reading.popleft()
+            ready = begun.result()
+            if not isinstance(ready, Outcome):
+                ahead = min(max(AHEAD_PIXELS // ready[1].size, 1), count)
+            read_on(ahead)
             filled = ready if isinstance(ready, Outcome) else _attempt(job, partial(_filled, *ready, engine))
-            if writing is not None:
-                yield writing.result()
-            writing = writer.submit(_write, job, filled, options, overwrite)
-            del ready, filled  # the writer holds them now
-        if writing is not None:
-            yield writing.result()
+            while len(writing) >= ahead or (writing and writing[0].done()):
+                yield writing.popleft().result()
+            writing.append(writer.submit(_write, job, filled, options, overwrite))
+            del begun, ready, filled  # the writer holds them now
+        while writing:
+            yield writing.popleft().result()
 
 
 def _read(job: Job, options: Options, overwrite: bool) -> tuple[Photo, Mask] | Outcome:

@@ -158,7 +158,7 @@ def _inpaint_file(
         check_output(output, overwrite=overwrite)
         if options.side_by_side:
             check_output(batch.side_by_side_path(output), overwrite=overwrite)
-    with batch.reading_thread() as reader:  # while the engine loads
+    with batch.reading_threads() as reader:  # while the engine loads
         reading = reader.submit(batch.read, _source(image), _source(mask), options)
         engine = _engine(weights, threads)
         _warm_up(engine)
