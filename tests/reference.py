@@ -235,7 +235,6 @@ def level(
             sy, sx = above // (width // 2) * 2 + y % 2, above % (width // 2) * 2 + x % 2
             nearby = [(sy + dy, sx + dx) for dy, dx in constants.NEARBY if valid(sy + dy, sx + dx)]
             source[y, x] = nearby[0] if nearby else source[y, x]
-    start = dict(source)
 
     def weight(y: int, x: int) -> int:
         return constants.WEIGHTS[min(depth[y, x], 3)] if 0 <= y < height and 0 <= x < width else 0
@@ -288,8 +287,7 @@ def level(
             for n, offer in enumerate(offers):
                 if offer is None:
                     a, b = random(y, x, counter * 16 + n - len(offers) + guesses)
-                    middle = best if coarser is None or constants.ROVING[number] else start[y, x]
-                    offer = middle[0] + a % (2 * reach + 1) - reach, middle[1] + b % (2 * reach + 1) - reach
+                    offer = best[0] + a % (2 * reach + 1) - reach, best[1] + b % (2 * reach + 1) - reach
                     reach = max(1, reach // 2)
                 if not valid(*offer):
                     continue

@@ -377,7 +377,6 @@ def run(
     shift: Ints,
     votes: Ints,
     uses: Ints,
-    start: Ints,
     query: Bytes,
     key: Bytes,
     places: NDArray[np.int64],
@@ -391,7 +390,6 @@ def run(
     width: int,
     stride: int,
     radius: int,
-    roving: bool,
     seam: int,
     repeat: int,
     often: int,
@@ -403,8 +401,8 @@ def run(
     for what, jump, guesses, counter, fresh in schedule.tolist():
         if what == 0:
             targets = query, key, places, cells, asked, affinity, shift[now], shift[1 - now], cost
-            numbers = height, width, stride, jump, guesses, radius, roving, seam, repeat, often, counter
-            improve(values[drawn], weights, patch, uses, start, *targets, *numbers, bool(fresh))
+            numbers = height, width, stride, jump, guesses, radius, seam, repeat, often, counter
+            improve(values[drawn], weights, patch, uses, *targets, *numbers, bool(fresh))
             now = 1 - now
         elif what == 1:
             mean = max(1, int(cost.sum(dtype=np.int64)) // len(cost))
@@ -421,7 +419,6 @@ def improve(
     weights: Shorts,
     patch: Ints,
     uses: Ints,
-    start: Ints,
     query: Bytes,
     key: Bytes,
     places: NDArray[np.int64],
@@ -437,7 +434,6 @@ def improve(
     jump: int,
     guesses: int,
     radius: int,
-    roving: bool,
     seam: int,
     repeat: int,
     often: int,
@@ -485,11 +481,10 @@ def improve(
         random = (cells * 7919 + (counter * 16 + n) * 104729 + 12345) % 65521
         down, across = (random * factor % 65521 % (2 * reach + 1) - reach for factor in (17364, 31337))
         reach = max(1, reach // 2)
-        middle = best if roving else start[places].astype(np.int64)
-        y, x = np.divmod(places + middle, stride)
+        y, x = np.divmod(places + best, stride)
         y, x = y - margin + down, x - margin + across
         inside = (y >= 0) & (x >= 0) & (y < height) & (x < width)
-        offer((middle + down * stride + across) * inside, inside)
+        offer(best + (down * stride + across) * inside, inside)
     better[places] = best
     cost[:] = least - apart(best)
 

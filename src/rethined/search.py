@@ -58,11 +58,8 @@ ROUNDS = 4
 """Searches at each level, with a vote after each but the last."""
 JUMPS = ((8, 4, 2, 1), (2, 1), (1,), (1,))
 """In each round: how far away, in cells, the neighbours are whose sources are tried."""
-GUESSES = (2, 8, 8)
+GUESSES = (2, 4, 8)
 """By level, finest first: random places tried after the neighbours', each within half the last one's distance."""
-ROVING = (True, False, True)
-"""By level: whether that distance is from the best so far, or from where the level began. There small differences
-between runtimes do not spread to every later guess; where there is no level above, the search must rove."""
 NARROW = 4
 """In every second step of a round the first of them is within that part of the distance."""
 INHERITED = (3, 6)
@@ -217,7 +214,6 @@ def search(level: Level, number: int, coarser: Ints | None, together: Together) 
     """
     height, width = level.depth.shape
     top = coarser is None
-    roving = top or ROVING[number]
     grids, targets, drawn = (_prepare or plain.prepare)(
         *(level.values, level.depth, level.cells, number),
         *(np.empty(0, np.int32) if coarser is None else coarser, 256 if top else INHERITED[number]),
@@ -227,8 +223,8 @@ def search(level: Level, number: int, coarser: Ints | None, together: Together) 
     phases = schedule(number, top)
     radius = max(height, width) // (1 if top else 4)
     arguments = (
-        *(*grids, grids[3][0].copy(), level.query, level.key, *targets, *drawn),
-        *(height, width, width + 2 * MARGIN, radius, roving, SEAM, REPEAT, OFTEN, DECISION, GRAIN),
+        *(*grids, level.query, level.key, *targets, *drawn),
+        *(height, width, width + 2 * MARGIN, radius, SEAM, REPEAT, OFTEN, DECISION, GRAIN),
     )
     if _run is None:
         plain.run(phases, *arguments)
@@ -811,7 +807,6 @@ def _improve(  # type: ignore[no-untyped-def]
     weights,
     patch,
     uses,
-    start,
     query,
     key,
     places,
@@ -827,7 +822,6 @@ def _improve(  # type: ignore[no-untyped-def]
     jump,
     guesses,
     radius,
-    roving,
     seam,
     repeat,
     often,
@@ -837,14 +831,14 @@ def _improve(  # type: ignore[no-untyped-def]
     last,
 ):
     """One step of the search for targets `first` to `last`: of their own source, the neighbours' at `jump` cells, and
-    `guesses` others within `radius` of the best so far, or if not `roving` of `start`, the cheapest, to `better`, and
-    what it costs but for seams and repeats, to `cost`.
+    `guesses` others within `radius`, the cheapest, to `better`, and what it costs but for seams and repeats, to
+    `cost`.
 
     All read `shift` of the step before, so that their order does not matter; `fresh`: what it costs is not known. A
     jump of 0 only finds that. Grids have a margin, rows of `stride` cells, and are flat: `values` and `weights` (with
-    CHANNELS numbers a cell), `patch` (-1 where not valid), `uses` (how many targets copy a cell), `start` (the shifts
-    that the level began with), `shift` and `better`. In the order of targets: `places` in such grids, `cells` in that
-    of height x width, `asked` (their patch), `affinity` and `cost`.
+    CHANNELS numbers a cell), `patch` (-1 where not valid), `uses` (how many targets copy a cell), `shift` and
+    `better`. In the order of targets: `places` in such grids, `cells` in that of height x width, `asked` (their
+    patch), `affinity` and `cost`.
     """
     margin = np.int64(stride - width) // 2
     line = np.int64(5 * stride)
@@ -855,9 +849,7 @@ def _improve(  # type: ignore[no-untyped-def]
         here = np.int64(places[i])
         mine = 5 * (here - 2 * stride - 2)
         asking = np.int64(asked[i]) * length
-        best, middle = np.int64(shift[here]), np.int64(start[here])
-        if roving:
-            middle = best
+        best = np.int64(shift[here])
         left, right = np.int64(shift[here - 1]), np.int64(shift[here + 1])
         above, below = np.int64(shift[here - stride]), np.int64(shift[here + stride])
         dear = np.int32(affinity[i] * seam)
@@ -889,11 +881,11 @@ def _improve(  # type: ignore[no-untyped-def]
                 offer = offers[candidate]
             else:
                 if y < 0:
-                    there = np.uint32(here + middle)
+                    there = np.uint32(here + best)
                     y, x = np.int64(there // np.uint32(stride)) - margin, np.int64(there % np.uint32(stride)) - margin
                 down, across = moves_y[candidate - count], moves_x[candidate - count]
                 inside = (y + down >= 0) & (x + across >= 0) & (y + down < height) & (x + across < width)
-                offer = best + (middle - best + down * stride + across) * inside
+                offer = best + (down * stride + across) * inside
                 if (offer == best) | (patch[np.uintp(here + offer)] < 0):
                     continue
             answering = np.int64(patch[np.uintp(here + offer)]) * length
@@ -910,8 +902,7 @@ def _improve(  # type: ignore[no-untyped-def]
             if price < least:
                 least, bare = price, np.int32(price - apart)
                 best = offer
-                if roving:
-                    middle, y = best, np.int64(-1)
+                y = np.int64(-1)
         better[here] = best
         cost[i] = bare
 
@@ -952,7 +943,6 @@ def _run(  # type: ignore[no-untyped-def]
     shift,
     votes,
     uses,
-    start,
     query,
     key,
     places,
@@ -966,7 +956,6 @@ def _run(  # type: ignore[no-untyped-def]
     width,
     stride,
     radius,
-    roving,
     seam,
     repeat,
     often,
@@ -997,7 +986,6 @@ def _run(  # type: ignore[no-untyped-def]
                     weights,
                     patch,
                     uses,
-                    start,
                     query,
                     key,
                     places,
@@ -1013,7 +1001,6 @@ def _run(  # type: ignore[no-untyped-def]
                     jump,
                     guesses,
                     radius,
-                    roving,
                     seam,
                     repeat,
                     often,

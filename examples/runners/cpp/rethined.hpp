@@ -79,8 +79,7 @@ constexpr int AFFINITY = 5, LEAST_AFFINITY = 6;  // what query and key count: in
 constexpr int SEAM = 100;  // what it costs that a neighbour does not go on with the same source
 constexpr int REPEAT = 60, OFTEN = 4;  // what each other cell of the same source costs, and how many count at most
 constexpr std::array<std::array<int, 4>, 4> JUMPS = {{{8, 4, 2, 1}, {2, 1}, {1}, {1}}};  // of each round; 0: none
-constexpr std::array GUESSES = {2, 8, 8};    // by level, finest first
-constexpr std::array ROVING = {true, false, true};  // whether guesses are around the best so far, or where the level began
+constexpr std::array GUESSES = {2, 4, 8};    // by level, finest first
 constexpr std::array INHERITED = {3, 6, 0};   // by level: how deep in the hole the coarser level has its say
 constexpr int DECISION = 8;                   // how strongly votes prefer what fits
 constexpr std::array<std::array<int, 2>, 9> NEARBY = {
@@ -526,7 +525,6 @@ public:
         cost.resize(targets.size());
         if (above) {
             inherit(*above);
-            start = source, roving = ROVING[number];
             improve(0, 0, 0, true);
             Ints deep;
             for (const int cell : hole)
@@ -550,8 +548,6 @@ private:
     const int number, h, w;
     Bytes valid;
     Ints place, hole, targets, source, cost;
-    Ints start;  // the sources that the level began with
-    bool roving = true;
     Ints uses;  // how many copy a cell, when a round begins
     int radius = 0;
 
@@ -618,8 +614,7 @@ private:
             int best = own, bare = cost[i], least = fresh ? INT32_MAX : bare + apart(best);
             int reach = counter % 2 ? std::max(1, radius / 4) : radius;  // every second step looks nearer
             for (int candidate = fresh ? -1 : 0; candidate < (jump ? 8 + guesses : 0); candidate++) {
-                const int middle = candidate < 8 || roving ? best : start[i];
-                int sy = middle / w, sx = middle % w;
+                int sy = best / w, sx = best % w;
                 if (candidate >= 0 && candidate < 8) {
                     const int n = candidate < 4 ? candidate : candidate + 1;
                     const int dy = (n / 3 - 1) * jump, dx = (n % 3 - 1) * jump;

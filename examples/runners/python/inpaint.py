@@ -44,8 +44,7 @@ AFFINITY, LEAST_AFFINITY = 5, 6  # what query and key count: in sixteenths of al
 SEAM = 100  # what it costs that a neighbour does not go on with the same source
 REPEAT, OFTEN = 60, 4  # what each other cell of the same source costs, and how many count at most
 JUMPS = ((8, 4, 2, 1), (2, 1), (1,), (1,))  # of each round
-GUESSES = (2, 8, 8)  # by level, finest first
-ROVING = (True, False, True)  # whether guesses are around the best so far, or around where the level began
+GUESSES = (2, 4, 8)  # by level, finest first
 INHERITED = (3, 6)  # by level: how deep in the hole the coarser level has its say
 DECISION = 8  # how strongly votes prefer what fits
 NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -422,7 +421,6 @@ def search(
     if coarser is not None:
         deep = depth.reshape(-1) >= INHERITED[number]
         source = inherited(targets, valid, deep[targets], source, *coarser)
-    start, roving = source, coarser is None or ROVING[number]
 
     around = np.pad(WEIGHTS[np.minimum(depth, 3)], 2)
     weight = np.stack([around[ty + dy, tx + dx] for dy in range(5) for dx in range(5)], -1)  # (N, 25)
@@ -477,8 +475,7 @@ def search(
         reach = max(1, radius // 4) if counter % 2 else radius  # every second step looks nearer
         for guess in range(guesses):
             a, b = pseudo_random(targets, counter * 16 + guess)
-            y, x = np.divmod(best if roving else start, w)
-            offer(y + a % (2 * reach + 1) - reach, x + b % (2 * reach + 1) - reach, np.True_)
+            offer(best // w + a % (2 * reach + 1) - reach, best % w + b % (2 * reach + 1) - reach, np.True_)
             reach = max(1, reach // 2)
         return best, least - apart(best)
 

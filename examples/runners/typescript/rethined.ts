@@ -49,8 +49,7 @@ const AFFINITY = 5, LEAST_AFFINITY = 6; // what query and key count: in sixteent
 const SEAM = 100; // what it costs that a neighbour does not go on with the same source
 const REPEAT = 60, OFTEN = 4; // what each other cell of the same source costs, and how many count at most
 const JUMPS = [[8, 4, 2, 1], [2, 1], [1], [1]]; // of each round
-const GUESSES = [2, 8, 8]; // by level, finest first
-const ROVING = [true, false, true]; // whether guesses are around the best so far, or around where the level began
+const GUESSES = [2, 4, 8]; // by level, finest first
 const INHERITED = [3, 6]; // by level: how deep in the hole the coarser level has its say
 const DECISION = 8; // how strongly votes prefer what fits
 const NEARBY = [[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0], [-1, -1], [-1, 1], [1, -1], [1, 1]] as const;
@@ -577,7 +576,6 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
   targets.forEach((cell, n) => (place[cell] = n));
   let source = targets.map((cell) => choices[Math.floor(((hash(cell, 64 * 64 + number) * 17364) % 65521) * choices.length / 65521)]!);
   if (above) inherit();
-  const start = source, roving = !above || ROVING[number]!;
 
   const weights = depth.map((d) => WEIGHTS[Math.min(d, 3)]!);
   const patch = level.finest
@@ -645,8 +643,7 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
       let best = own, bare = cost[i]!, least = fresh ? Infinity : bare + apart(best);
       let reach = counter % 2 ? Math.max(1, radius >> 2) : radius; // every second step looks nearer
       for (let candidate = fresh ? -1 : 0; candidate < (jump ? 8 + guesses : 0); candidate++) {
-        const middle = candidate < 8 || roving ? best : start[i]!;
-        let sy = Math.floor(middle / w), sx = middle % w;
+        let sy = Math.floor(best / w), sx = best % w;
         if (candidate >= 0 && candidate < 8) {
           const n = candidate < 4 ? candidate : candidate + 1;
           const dy = (Math.floor(n / 3) - 1) * jump, dx = ((n % 3) - 1) * jump, y = y0 + dy, x = x0 + dx;

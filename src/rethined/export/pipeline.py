@@ -865,7 +865,6 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
         radius = radius // g.where(above.any, 4, 1)
         deep = (level.depth >= float(search.INHERITED[number])) & above.any
         source = inherited(g, level, above, valid, deep, targets, source)
-    start = source
 
     # Surroundings as rows of a table: indices into the picture with a border, and what must be added for each.
     steps = np.arange(-reach, reach + 1)
@@ -953,8 +952,7 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
         def guess(i: Value, best: Value, least: Value, reach: Value) -> tuple[Value, Value, Value]:
             a, b = pseudo_random(targets, counter * 16 + i)
             span = reach * 2 + 1
-            middle = best if above is None or search.ROVING[number] else g.where(above.any, start, best)
-            sy, sx = middle // w + a % span - reach, middle % w + b % span - reach
+            sy, sx = best // w + a % span - reach, best % w + b % span - reach
             other = allowed(best, sy, sx, None)
             cost = price(rows, mine, other) + apart(other)
             better = cost < least
