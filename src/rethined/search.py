@@ -58,8 +58,11 @@ ROUNDS = 4
 """Searches at each level, with a vote after each but the last."""
 JUMPS = ((8, 4, 2, 1), (2, 1), (1,), (1,))
 """In each round: how far away, in cells, the neighbours are whose sources are tried."""
-GUESSES = (2, 4, 8)
-"""By level, finest first: random places tried after the neighbours', each within half the last one's distance."""
+GUESSES = ((2, 4, 8), (4, 8, 8))
+"""By level, finest first: random places tried after the neighbours', each within half the last one's distance; and in
+large photos, where more of them are a small part of the time."""
+LARGE = 3
+"""Pixels of the photo to a low-resolution one, at least, that make it large."""
 NARROW = 4
 """In every second step of a round the first of them is within that part of the distance."""
 INHERITED = (3, 6)
@@ -137,16 +140,18 @@ class Level(NamedTuple):
     """(N, D)"""
 
 
-def find(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, together: Together) -> Sources | None:
+def find(
+    small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, scale: float, together: Together
+) -> Sources | None:
     """Sources of all hole cells; None if nowhere (2 REACH + 1)^2 cells are known, so that there is nothing to copy.
 
     `small` (3, h, w) in [0, 1] and `holes` (h, w), 1 = hole, from `Upscaler.shrink`; `low` (3, h / CELL, w / CELL),
-    `query` and `key` (D, h / 2 CELL, w / 2 CELL) from the core.
+    `query` and `key` (D, h / 2 CELL, w / 2 CELL) from the core; `scale` pixels of the photo to a low-resolution one.
     """
     found: Ints | None = None
     levels, grey = pyramid(small, holes, low, query, key, together)
     for number in reversed(range(LEVELS)):
-        found = search(levels[number], number, found, together)
+        found = search(levels[number], number, found, scale >= LARGE, together)
     if found is None:
         return None
     depth = levels[0].depth
@@ -191,26 +196,27 @@ def pyramid(
 
 
 @functools.cache
-def schedule(number: int, top: bool) -> NDArray[np.int64]:
-    """The phases of level `number`, coarsest (`top`) or not: what to do, jump, guesses, number of the step, whether
-    costs are new."""
+def schedule(number: int, top: bool, large: bool) -> NDArray[np.int64]:
+    """The phases of level `number`, coarsest (`top`) or not, of a `large` photo or not: what to do, jump, guesses,
+    number of the step, whether costs are new."""
     phases: list[tuple[int, int, int, int, bool]] = []
     if not top:  # what is copied at the level above says more of the hole than the guess
         phases += [(SEARCH, 0, 0, 0, True), (WEIGH, 0, 0, 0, False), (DRAW_DEEP, 0, 0, 0, False)]
     for turn in range(ROUNDS):
         phases.append((COUNT, 0, 0, 0, False))
         for step, jump in enumerate(JUMPS[turn]):
-            phases.append((SEARCH, jump, GUESSES[number], (number * 8 + turn) * 8 + step, step == 0))
+            phases.append((SEARCH, jump, GUESSES[large][number], (number * 8 + turn) * 8 + step, step == 0))
         if turn < ROUNDS - 1:
             phases += [(WEIGH, 0, 0, 0, False), (DRAW, 0, 0, 0, False)]
     return np.asarray(phases, np.int64)
 
 
-def search(level: Level, number: int, coarser: Ints | None, together: Together) -> Ints | None:
+def search(level: Level, number: int, coarser: Ints | None, large: bool, together: Together) -> Ints | None:
     """Shifts to the sources of the hole cells of one level, and of those beside them, 0 for others: flat, of a grid
     with a margin.
 
-    None where no cell's surroundings are known, or there is no hole; `coarser` is what the level above returned.
+    None where no cell's surroundings are known, or there is no hole; `coarser` is what the level above returned; more
+    is tried in a `large` photo.
     """
     height, width = level.depth.shape
     top = coarser is None
@@ -220,7 +226,7 @@ def search(level: Level, number: int, coarser: Ints | None, together: Together) 
     )
     if not len(targets[0]):
         return None
-    phases = schedule(number, top)
+    phases = schedule(number, top, large)
     radius = max(height, width) // (1 if top else 4)
     arguments = (
         *(*grids, level.query, level.key, *targets, *drawn),

@@ -44,7 +44,8 @@ AFFINITY, LEAST_AFFINITY = 5, 6  # what query and key count: in sixteenths of al
 SEAM = 100  # what it costs that a neighbour does not go on with the same source
 REPEAT, OFTEN = 60, 4  # what each other cell of the same source costs, and how many count at most
 JUMPS = ((8, 4, 2, 1), (2, 1), (1,), (1,))  # of each round
-GUESSES = (2, 4, 8)  # by level, finest first
+GUESSES = (2, 4, 8), (4, 8, 8)  # by level, finest first, in small photos and in large ones
+LARGE = 3  # pixels of the photo to a low-resolution one, at least
 INHERITED = (3, 6)  # by level: how deep in the hole the coarser level has its say
 DECISION = 8  # how strongly votes prefer what fits
 NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -296,7 +297,7 @@ def find(
     levels = pyramid(small, holes, low, query, key)
     found = None
     for number in (2, 1, 0):
-        found = search(*levels[number], number, found) or found
+        found = search(*levels[number], number, found, GUESSES[scale >= LARGE][number]) or found
     known = levels[0][1]
     if found is None:
         return None, known
@@ -401,6 +402,7 @@ def search(
     key: np.ndarray,
     number: int,
     coarser: tuple[np.ndarray, np.ndarray] | None,
+    guesses: int,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """PatchMatch at one level: place (h, w) of every hole cell, and of those beside, in a list, -1 of others; and
     what they copy, in that list's order. None where no cell's surroundings are known."""
@@ -445,7 +447,7 @@ def search(
         product = np.einsum("nd,nd->n", asked, offered[source])
         return (squares * weight).sum(-1) + affinity * (UNIT * UNIT - product)
 
-    def improve(source: np.ndarray, jump: int, guesses: int, counter: int) -> tuple[np.ndarray, np.ndarray]:
+    def improve(source: np.ndarray, jump: int, counter: int) -> tuple[np.ndarray, np.ndarray]:
         # How far the sources of the four neighbours are from them; 0, as never here, if they copy nothing.
         around = np.pad(np.where(place >= 0, source[place] - np.arange(h * w).reshape(h, w), 0), 1)
         beside = np.stack([around[ty + dy, tx + dx] for dy, dx in ((0, 1), (1, 0), (1, 2), (2, 1))])
@@ -510,7 +512,7 @@ def search(
     for turn, jumps in enumerate(JUMPS):
         uses = np.bincount(source, minlength=h * w)  # how many copy a cell
         for step, jump in enumerate(jumps):
-            source, cost = improve(source, jump, GUESSES[number], (number * 8 + turn) * 8 + step)
+            source, cost = improve(source, jump, (number * 8 + turn) * 8 + step)
         if turn < len(JUMPS) - 1:
             draw(hole)
     return place, source

@@ -49,7 +49,8 @@ const AFFINITY = 5, LEAST_AFFINITY = 6; // what query and key count: in sixteent
 const SEAM = 100; // what it costs that a neighbour does not go on with the same source
 const REPEAT = 60, OFTEN = 4; // what each other cell of the same source costs, and how many count at most
 const JUMPS = [[8, 4, 2, 1], [2, 1], [1], [1]]; // of each round
-const GUESSES = [2, 4, 8]; // by level, finest first
+const GUESSES = [[2, 4, 8], [4, 8, 8]] as const; // by level, finest first, in small photos and in large ones
+const LARGE = 3; // pixels of the photo to a low-resolution one, at least
 const INHERITED = [3, 6]; // by level: how deep in the hole the coarser level has its say
 const DECISION = 8; // how strongly votes prefer what fits
 const NEARBY = [[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0], [-1, -1], [-1, 1], [1, -1], [1, 1]] as const;
@@ -517,9 +518,10 @@ interface Found {
 /** For every cell where in the photo what it copies begins, row and column; null where there is nothing to copy. */
 function find(finest: Level, small: Float32Array, scale: number): Int32Array | null {
   const middle = coarser(finest);
-  let found = search(coarser(middle), 2, null, 0);
-  found = search(middle, 1, found, middle.w / 2) ?? found;
-  found = search(finest, 0, found, middle.w);
+  const guesses = GUESSES[scale < LARGE ? 0 : 1];
+  let found = search(coarser(middle), 2, null, 0, guesses[2]);
+  found = search(middle, 1, found, middle.w / 2, guesses[1]) ?? found;
+  found = search(finest, 0, found, middle.w, guesses[0]);
   if (!found) return null;
   const { place, source } = found;
   const shift = place.map((n, cell) => (finest.known[cell] ? 0 : source[n]! - cell));
@@ -558,7 +560,7 @@ function depths(known: Uint8Array, h: number, w: number): Uint8Array {
 const hash = (cell: number, number: number): number => (cell * 7919 + number * 104729 + 12345) % 65521;
 
 /** PatchMatch at one level, whose `values` it redraws; null where no cell's surroundings are known. */
-function search(level: Level, number: number, above: Found | null, columnsAbove: number): Found | null {
+function search(level: Level, number: number, above: Found | null, columnsAbove: number, guesses: number): Found | null {
   const { h, w, known, depth, query, key } = level;
   const cells = h * w, valid = interior(known, h, w);
   const choices = Int32Array.from({ length: cells }, (_, i) => i).filter((cell) => valid[cell]);
@@ -587,13 +589,13 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
   const mine = new Int32Array(25 * CHANNELS), share = new Int32Array(25 * CHANNELS);
 
   if (above) {
-    improve(0, 0, 0, true);
+    improve(0, 0, true);
     draw(hole.filter((cell) => depth[cell]! >= INHERITED[number]!));
   }
   JUMPS.forEach((jumps, turn) => {
     uses.fill(0);
     for (const cell of source) uses[cell]!++;
-    jumps.forEach((jump, step) => improve(jump, GUESSES[number]!, (number * 8 + turn) * 8 + step, step === 0));
+    jumps.forEach((jump, step) => improve(jump, (number * 8 + turn) * 8 + step, step === 0));
     if (turn < JUMPS.length - 1) draw(hole);
   });
   return { place, source };
@@ -615,7 +617,7 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
   }
 
   /** One step: every target takes the cheapest of its own source, the neighbours' at `jump`, and some guesses. */
-  function improve(jump: number, guesses: number, counter: number, fresh: boolean): void {
+  function improve(jump: number, counter: number, fresh: boolean): void {
     const better = source.slice(), lower = cost.slice(), values = level.values;
     for (let i = 0; i < targets.length; i++) {
       const cell = targets[i]!, y0 = Math.floor(cell / w), x0 = cell % w;

@@ -407,7 +407,9 @@ def fill_window(
     levels = pyramid(g, small, holes, low, query, key, rows, columns)
     found: Found | None = None
     for number in reversed(range(search.LEVELS)):
-        found = search_level(g, levels[number], number, found)
+        few, many = (counts[number] for counts in search.GUESSES)
+        guesses = g.where(halves < 2 * search.LARGE, few, many)
+        found = search_level(g, levels[number], number, found, guesses)
     assert found is not None
     finest = levels[0]
     source = g.where(finest.known, g.arange(rows * columns), g.gather(found.source, found.place))
@@ -841,7 +843,7 @@ def pseudo_random(cell: Value, number: Operand) -> tuple[Value, Value]:
     return x * 17364 % 65521, x * 31337 % 65521
 
 
-def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Found:
+def search_level(g: Graph, level: Level, number: int, above: Found | None, guesses: Value) -> Found:
     """`rethined.search.search`; where nothing is known well enough it finds zeros, and says so."""
     h, w, reach = level.h, level.w, search.REACH
     side = 2 * reach + 1
@@ -960,7 +962,7 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
 
         narrow = g.op("Max", radius // search.NARROW, 1)
         distance = g.where(g.op("Equal", counter % 2, 1), narrow, radius)
-        best, least, _ = g.loop(search.GUESSES[number], guess, (best, INT), (least, FLOAT), (distance, INT))
+        best, least, _ = g.loop(guesses, guess, (best, INT), (least, FLOAT), (distance, INT))
         return best, least - apart(best)
 
     def allowed(otherwise: Value, sy: Value, sx: Value, also: Value | None) -> Value:
