@@ -52,7 +52,7 @@ _START = re.compile(r"<!-- bench:[\w.-]+ -->")
 
 
 def blocks(results: Path) -> dict[str, Block]:
-    """Every block by name, from the result files in `results`.
+    """Every block that is measured, by name, from the result files in `results`.
 
     Raises:
         InputError: a file there is no result of `rethined bench`.
@@ -89,12 +89,17 @@ def blocks(results: Path) -> dict[str, Block]:
     with_peers = [result for result in latency if "methods" in result]
     if with_peers:
         rendered["peers"] = _peers(with_peers)
-    return rendered | {"recipes": _recipes()} | paper_blocks(found, results)
+    return rendered | paper_blocks(found, results)
+
+
+def _for_documents(results: Path) -> dict[str, Block]:
+    """`blocks`, and what documents show beside them."""
+    return blocks(results) | {"recipes": _recipes()}
 
 
 def tables(results: Path, start: Path | None = None) -> dict[str, str]:
-    """`blocks` as Markdown; links lead from the folder `start`, or from the one that holds `results`."""
-    return {name: block.markdown(start or results.parent) for name, block in blocks(results).items()}
+    """What documents show as Markdown; links lead from the folder `start`, or from the one that holds `results`."""
+    return {name: block.markdown(start or results.parent) for name, block in _for_documents(results).items()}
 
 
 def overview(result: dict[str, Any]) -> str:
@@ -128,7 +133,7 @@ def update(files: Sequence[Path], results: Path, *, check: bool = False) -> list
         OutputError: a file cannot be written.
         BackendError: a plot is out of date, and matplotlib is not installed.
     """
-    found = blocks(results)
+    found = _for_documents(results)
     changed = []
     for path in files:
         try:
@@ -171,7 +176,6 @@ def sections(results: Path) -> list[Section]:
         InputError: a file there is no result of `rethined bench`, or there is none at all.
     """
     found = blocks(results)
-    del found["recipes"]  # measured by nothing
     if not found:
         raise InputError(f"{results} holds no result of `rethined bench`; measure something first")
     made = []
