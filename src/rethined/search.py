@@ -150,8 +150,9 @@ def find(
     """
     found: Ints | None = None
     levels, grey = pyramid(small, holes, low, query, key, together)
+    guesses = GUESSES[scale >= LARGE]
     for number in reversed(range(LEVELS)):
-        found = search(levels[number], number, found, scale >= LARGE, together)
+        found = search(levels[number], number, found, guesses[number], together)
     if found is None:
         return None
     depth = levels[0].depth
@@ -196,27 +197,27 @@ def pyramid(
 
 
 @functools.cache
-def schedule(number: int, top: bool, large: bool) -> NDArray[np.int64]:
-    """The phases of level `number`, coarsest (`top`) or not, of a `large` photo or not: what to do, jump, guesses,
-    number of the step, whether costs are new."""
+def schedule(number: int, top: bool, guesses: int) -> NDArray[np.int64]:
+    """The phases of level `number`, coarsest (`top`) or not: what to do, jump, guesses, number of the step, whether
+    costs are new."""
     phases: list[tuple[int, int, int, int, bool]] = []
     if not top:  # what is copied at the level above says more of the hole than the guess
         phases += [(SEARCH, 0, 0, 0, True), (WEIGH, 0, 0, 0, False), (DRAW_DEEP, 0, 0, 0, False)]
     for turn in range(ROUNDS):
         phases.append((COUNT, 0, 0, 0, False))
         for step, jump in enumerate(JUMPS[turn]):
-            phases.append((SEARCH, jump, GUESSES[large][number], (number * 8 + turn) * 8 + step, step == 0))
+            phases.append((SEARCH, jump, guesses, (number * 8 + turn) * 8 + step, step == 0))
         if turn < ROUNDS - 1:
             phases += [(WEIGH, 0, 0, 0, False), (DRAW, 0, 0, 0, False)]
     return np.asarray(phases, np.int64)
 
 
-def search(level: Level, number: int, coarser: Ints | None, large: bool, together: Together) -> Ints | None:
+def search(level: Level, number: int, coarser: Ints | None, guesses: int, together: Together) -> Ints | None:
     """Shifts to the sources of the hole cells of one level, and of those beside them, 0 for others: flat, of a grid
     with a margin.
 
-    None where no cell's surroundings are known, or there is no hole; `coarser` is what the level above returned; more
-    is tried in a `large` photo.
+    None where no cell's surroundings are known, or there is no hole; `coarser` is what the level above returned;
+    `guesses` random places are tried after the neighbours'.
     """
     height, width = level.depth.shape
     top = coarser is None
@@ -226,7 +227,7 @@ def search(level: Level, number: int, coarser: Ints | None, large: bool, togethe
     )
     if not len(targets[0]):
         return None
-    phases = schedule(number, top, large)
+    phases = schedule(number, top, guesses)
     radius = max(height, width) // (1 if top else 4)
     arguments = (
         *(*grids, level.query, level.key, *targets, *drawn),
