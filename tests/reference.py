@@ -168,13 +168,11 @@ def texture_around(values: NDArray[np.int64], known: NDArray[np.bool_], y: int, 
     return np.zeros(values.shape[-1], np.int64)
 
 
-def search(small: Array, holes: Array, low: Array, query: Array, key: Array, scale: float) -> dict[int, int] | None:
+def search(small: Array, holes: Array, low: Array, query: Array, key: Array) -> dict[int, int] | None:
     """`rethined.search.find` one cell and one candidate at a time: from each hole cell to the cell it copies.
 
     `small` (H, W, 3), `holes` (H, W), `low` (H / 4, W / 4, 3), `query` and `key` (H / 8, W / 8, D).
     """
-    from rethined import search as constants
-
     values, known = cells(small, holes)
     textures = values[..., 3:].copy()
     for y, x in zip(*np.nonzero(~known), strict=True):
@@ -190,7 +188,7 @@ def search(small: Array, holes: Array, low: Array, query: Array, key: Array, sca
     levels.append((halved(levels[1][0]), halved(levels[1][1] * 4) == 4, halved(q), halved(k)))
     found: dict[int, int] | None = None
     for number in (2, 1, 0):
-        found = level(*levels[number], number, found, constants.GUESSES[scale >= constants.LARGE][number])
+        found = level(*levels[number], number, found)
     return {cell: found[cell] for cell in map(int, np.flatnonzero(~known))} if found is not None else None
 
 
@@ -201,7 +199,6 @@ def level(
     key: NDArray[np.int64],
     number: int,
     coarser: dict[int, int] | None,
-    guesses: int,
 ) -> dict[int, int] | None:
     """One level of `search`: from every hole cell, and those beside them, to the cell it copies."""
     from rethined import search as constants
@@ -284,6 +281,11 @@ def level(
                     if (dy, dx) != (0, 0) and (y + dy, x + dx) in source:
                         sy, sx = source[y + dy, x + dx]
                         offers.append((sy - dy, sx - dx))
+            if jump:
+                across, down = random(y, x, counter * 16 + constants.STRAIGHT)
+                offers += [(y, across % width), (down % height, x)]
+                ty, tx = targets[random(y, x, counter * 16 + constants.ALIKE)[0] * len(targets) // 65521]
+                offers.append((source[ty, tx][0] - ty + y, source[ty, tx][1] - tx + x))
             offers += [None] * guesses
             reach = max(height, width) // (4 if coarser is not None else 1)
             reach = max(1, reach // constants.NARROW) if counter % 2 else reach
@@ -319,7 +321,7 @@ def level(
     for turn in range(constants.ROUNDS):
         cost, uses = {}, dict(Counter(source.values()))
         for n, jump in enumerate(constants.JUMPS[turn]):
-            source, cost = step(values, cost, uses, jump, guesses, (number * 8 + turn) * 8 + n)
+            source, cost = step(values, cost, uses, jump, constants.GUESSES[number], (number * 8 + turn) * 8 + n)
         if turn < constants.ROUNDS - 1:
             values = drawn(values, cost, hole)
     return {y * width + x: sy * width + sx for (y, x), (sy, sx) in source.items()}

@@ -46,9 +46,9 @@ def alone(work: Callable[[], object]) -> None:
 @pytest.mark.parametrize("length", [8, 40, 64])
 def test_queries_may_have_any_length(length: int, request: pytest.FixtureRequest) -> None:
     inputs = scene(128, 96, seed=length, length=length)
-    fast = search.find(*inputs, 1, alone)
+    fast = search.find(*inputs, alone)
     request.getfixturevalue("without_numba")
-    slow = search.find(*inputs, 1, alone)
+    slow = search.find(*inputs, alone)
     assert fast is not None
     assert slow is not None
     np.testing.assert_array_equal(fast.source, slow.source)
@@ -86,16 +86,16 @@ print("pmadd" in next(iter(dots.inspect_asm().values())))
 
 
 @pytest.mark.parametrize("numba", [True, False])
-@pytest.mark.parametrize(("size", "scale"), [*((size, 1) for size in SHAPES), (SHAPES[1], search.LARGE)])
+@pytest.mark.parametrize("size", SHAPES)
 def test_sources_are_those_of_the_slow_search(
-    size: tuple[int, int], scale: float, numba: bool, request: pytest.FixtureRequest
+    size: tuple[int, int], numba: bool, request: pytest.FixtureRequest
 ) -> None:
     if not numba:
         request.getfixturevalue("without_numba")
     inputs = scene(*size, seed=size[1])
     arrays = [a.transpose(1, 2, 0) if a.ndim == 3 else a for a in map(np.float64, inputs)]
-    want = reference.search(*arrays, scale)
-    got = search.find(*inputs, scale, alone)
+    want = reference.search(*arrays)
+    got = search.find(*inputs, alone)
     assert want is not None
     assert got is not None
     np.testing.assert_array_equal(got.cells, list(want))
@@ -108,9 +108,9 @@ def test_sources_are_those_of_the_slow_search(
 @pytest.mark.parametrize("size", [(512, 512), (256, 704)])
 def test_plain_loops_find_the_same_at_full_size(size: tuple[int, int], request: pytest.FixtureRequest) -> None:
     inputs = scene(*size, seed=1)
-    fast = search.find(*inputs, 1, alone)
+    fast = search.find(*inputs, alone)
     request.getfixturevalue("without_numba")
-    slow = search.find(*inputs, 1, alone)
+    slow = search.find(*inputs, alone)
     assert fast is not None
     assert slow is not None
     for a, b in zip(fast, slow, strict=True):
@@ -121,12 +121,12 @@ def test_sources_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(search, "GRAIN", 10)
     monkeypatch.setattr(search, "REGIONS", 3)
     inputs = scene(192, 256, seed=2)
-    want = search.find(*inputs, 1, alone)
+    want = search.find(*inputs, alone)
     assert want is not None
     for threads in (2, 3):
         workers = Workers(threads)
         for _ in range(5):
-            got = search.find(*inputs, 1, workers.together)
+            got = search.find(*inputs, workers.together)
             assert got is not None
             np.testing.assert_array_equal(got.source, want.source)
             np.testing.assert_array_equal(got.moves, want.moves)
@@ -135,7 +135,7 @@ def test_sources_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("coverage", [0.15, 0.5])
 def test_every_hole_cell_copies_from_known_surroundings(coverage: float) -> None:
     inputs = scene(256, 192, seed=3, coverage=coverage)
-    got = search.find(*inputs, 1, alone)
+    got = search.find(*inputs, alone)
     assert got is not None
     known = inputs[1].reshape(64, 4, 48, 4).max((1, 3)) == 0
     np.testing.assert_array_equal(got.cells, np.flatnonzero(~known))
@@ -148,7 +148,7 @@ def test_tiny_and_thin_pictures(size: tuple[int, int]) -> None:
     inputs = scene(*size, seed=4)
     inputs[1][:, :] = 0
     inputs[1][8:12, 4:9] = 1
-    got = search.find(*inputs, 1, alone)
+    got = search.find(*inputs, alone)
     assert got is not None
     assert plain.interior(inputs[1].reshape(size[0] // 4, 4, -1, 4).max((1, 3)) == 0).reshape(-1)[got.source].all()
 
@@ -156,11 +156,11 @@ def test_tiny_and_thin_pictures(size: tuple[int, int]) -> None:
 def test_where_nothing_is_known_there_are_no_sources() -> None:
     inputs = scene(64, 96, seed=5)
     inputs[1][:, :] = 1
-    assert search.find(*inputs, 1, alone) is None
+    assert search.find(*inputs, alone) is None
     inputs[1][16:32, 16:32] = 0  # 4 x 4 cells: no source has its surroundings
-    assert search.find(*inputs, 1, alone) is None
+    assert search.find(*inputs, alone) is None
     inputs[1][16:36, 16:36] = 0
-    got = search.find(*inputs, 1, alone)
+    got = search.find(*inputs, alone)
     assert got is not None
     assert set(got.source) == {6 * 24 + 6}
 
@@ -201,7 +201,7 @@ def test_the_correction_solves_its_equation(
     monkeypatch.setattr(search, "SWEEPS", 400)
     inputs = scene(96, 64, seed=6)
     low = inputs[2]
-    sources = search.find(*inputs, 1, alone)
+    sources = search.find(*inputs, alone)
     assert sources is not None
     place = np.stack(np.mgrid[:24, :16], 2).reshape(-1, 2).astype(float)
     place[sources.cells] = sources.place(5) / 20
@@ -216,7 +216,7 @@ def test_the_correction_solves_its_equation(
 
 def test_the_correction_is_the_same_without_numba(request: pytest.FixtureRequest) -> None:
     inputs = scene(256, 320, seed=7)
-    sources = search.find(*inputs, 1, alone)
+    sources = search.find(*inputs, alone)
     assert sources is not None
     fast = search.correction(inputs[2], sources, 3)
     request.getfixturevalue("without_numba")

@@ -112,7 +112,7 @@ def find() -> None:
     """One level of the search, with arrays of the types of `search.pyramid`."""
     patches = np.zeros((SIDE * SIDE // 4, 2 * LANES), np.int8)
     values = np.zeros((search.CHANNELS, SIDE, SIDE), np.int16)
-    search.search(search.Level(values, _depth(), 2, patches, patches), 0, None, 1, Workers(1).together)
+    search.search(search.Level(values, _depth(), 2, patches, patches), 0, None, Workers(1).together)
 
 
 PARTS = {"finish": finish, "find": find}

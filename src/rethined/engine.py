@@ -274,8 +274,7 @@ class Engine:
     ) -> Copies | None:
         """3.3 by `search.find`: hole cells copy cells."""
         workers = upscaler.workers
-        vectors = core.first[0], core.second[0]
-        sources = search.find(small[0], holes[0, 0], core.low[0], *vectors, scale, workers.together)
+        sources = search.find(small[0], holes[0, 0], core.low[0], core.first[0], core.second[0], workers.together)
         if sources is None:
             return None
         count, columns = sources.depth.size, sources.depth.shape[1]

@@ -476,10 +476,17 @@ def improve(
     for n in (0, 1, 2, 3, 5, 6, 7, 8) if jump else ():
         moved = shift[places + ((n // 3 - 1) * stride + n % 3 - 1) * jump].astype(np.int64)
         offer(moved, moved != best)
+    if jump:
+        y0, x0 = np.divmod(cells, width)
+        across, down = pseudo_random(cells, counter * 16 + 12)
+        other = places[pseudo_random(cells, counter * 16 + 13)[0] * len(places) // 65521]
+        away_y, away_x = np.subtract(np.divmod(other + shift[other], stride), np.divmod(other, stride))
+        for y, x in (y0, across % width), (down % height, x0), (y0 + away_y, x0 + away_x):
+            inside = (y >= 0) & (x >= 0) & (y < height) & (x < width)
+            offer(((y - y0) * stride + x - x0) * inside, inside)
     reach = max(1, radius // 4) if counter % 2 else radius
     for n in range(guesses):
-        random = (cells * 7919 + (counter * 16 + n) * 104729 + 12345) % 65521
-        down, across = (random * factor % 65521 % (2 * reach + 1) - reach for factor in (17364, 31337))
+        down, across = (random % (2 * reach + 1) - reach for random in pseudo_random(cells, counter * 16 + n))
         reach = max(1, reach // 2)
         y, x = np.divmod(places + best, stride)
         y, x = y - margin + down, x - margin + across

@@ -3,8 +3,8 @@
 The network draws a low band, one colour per cell of 4 x 4 low-resolution pixels, and gives each patch a query and a
 key (Eq. 1). An arg-max over all pairs knows nothing of neighbours, and what it copies is a mosaic. Here every hole
 cell looks for the place whose surroundings are most like its own, as they look once everything is copied, and whose
-key suits its query: by propagation and random guesses (Barnes et al. 2009), from coarse to fine, with votes in
-between (Wexler et al. 2007).
+key suits its query: by propagation and random guesses (Barnes et al. 2009), some of them along rows and columns, as
+most of what people build is level or upright, from coarse to fine, with votes in between (Wexler et al. 2007).
 
 Every number that a choice depends on is an integer, held where sums are largest as a float32 below 2^24: the same
 inputs give the same sources in any order of summation, on any number of threads, and in any language.
@@ -58,11 +58,11 @@ ROUNDS = 4
 """Searches at each level, with a vote after each but the last."""
 JUMPS = ((8, 4, 2, 1), (2, 1), (1,), (1,))
 """In each round: how far away, in cells, the neighbours are whose sources are tried."""
-GUESSES = ((2, 4, 8), (4, 8, 8))
-"""By level, finest first: random places tried after the neighbours', each within half the last one's distance; and in
-large photos, where more of them are a small part of the time."""
-LARGE = 3
-"""Pixels of the photo to a low-resolution one, at least, that make it large."""
+GUESSES = (1, 2, 4)
+"""By level, finest first: random places tried last, each within half the last one's distance."""
+STRAIGHT, ALIKE = 12, 13
+"""Numbers of further random draws of a step, after those of guesses: of a place in the cell's row and one in its
+column, where what is level or upright goes on; and of another cell, to copy from as far away as it does."""
 NARROW = 4
 """In every second step of a round the first of them is within that part of the distance."""
 INHERITED = (3, 6)
@@ -140,19 +140,16 @@ class Level(NamedTuple):
     """(N, D)"""
 
 
-def find(
-    small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, scale: float, together: Together
-) -> Sources | None:
+def find(small: Floats, holes: Floats, low: Floats, query: Floats, key: Floats, together: Together) -> Sources | None:
     """Sources of all hole cells; None if nowhere (2 REACH + 1)^2 cells are known, so that there is nothing to copy.
 
     `small` (3, h, w) in [0, 1] and `holes` (h, w), 1 = hole, from `Upscaler.shrink`; `low` (3, h / CELL, w / CELL),
-    `query` and `key` (D, h / 2 CELL, w / 2 CELL) from the core; `scale` pixels of the photo to a low-resolution one.
+    `query` and `key` (D, h / 2 CELL, w / 2 CELL) from the core.
     """
     found: Ints | None = None
     levels, grey = pyramid(small, holes, low, query, key, together)
-    guesses = GUESSES[scale >= LARGE]
     for number in reversed(range(LEVELS)):
-        found = search(levels[number], number, found, guesses[number], together)
+        found = search(levels[number], number, found, together)
     if found is None:
         return None
     depth = levels[0].depth
@@ -197,7 +194,7 @@ def pyramid(
 
 
 @functools.cache
-def schedule(number: int, top: bool, guesses: int) -> NDArray[np.int64]:
+def schedule(number: int, top: bool) -> NDArray[np.int64]:
     """The phases of level `number`, coarsest (`top`) or not: what to do, jump, guesses, number of the step, whether
     costs are new."""
     phases: list[tuple[int, int, int, int, bool]] = []
@@ -206,18 +203,17 @@ def schedule(number: int, top: bool, guesses: int) -> NDArray[np.int64]:
     for turn in range(ROUNDS):
         phases.append((COUNT, 0, 0, 0, False))
         for step, jump in enumerate(JUMPS[turn]):
-            phases.append((SEARCH, jump, guesses, (number * 8 + turn) * 8 + step, step == 0))
+            phases.append((SEARCH, jump, GUESSES[number], (number * 8 + turn) * 8 + step, step == 0))
         if turn < ROUNDS - 1:
             phases += [(WEIGH, 0, 0, 0, False), (DRAW, 0, 0, 0, False)]
     return np.asarray(phases, np.int64)
 
 
-def search(level: Level, number: int, coarser: Ints | None, guesses: int, together: Together) -> Ints | None:
+def search(level: Level, number: int, coarser: Ints | None, together: Together) -> Ints | None:
     """Shifts to the sources of the hole cells of one level, and of those beside them, 0 for others: flat, of a grid
     with a margin.
 
-    None where no cell's surroundings are known, or there is no hole; `coarser` is what the level above returned;
-    `guesses` random places are tried after the neighbours'.
+    None where no cell's surroundings are known, or there is no hole; `coarser` is what the level above returned.
     """
     height, width = level.depth.shape
     top = coarser is None
@@ -227,7 +223,7 @@ def search(level: Level, number: int, coarser: Ints | None, guesses: int, togeth
     )
     if not len(targets[0]):
         return None
-    phases = schedule(number, top, guesses)
+    phases = schedule(number, top)
     radius = max(height, width) // (1 if top else 4)
     arguments = (
         *(*grids, level.query, level.key, *targets, *drawn),
@@ -837,9 +833,9 @@ def _improve(  # type: ignore[no-untyped-def]
     first,
     last,
 ):
-    """One step of the search for targets `first` to `last`: of their own source, the neighbours' at `jump` cells, and
-    `guesses` others within `radius`, the cheapest, to `better`, and what it costs but for seams and repeats, to
-    `cost`.
+    """One step of the search for targets `first` to `last`: of their own source, the neighbours' at `jump` cells, one
+    in the target's row, one in its column, one as far away as another target's, and `guesses` others within `radius`,
+    the cheapest, to `better`, and what it costs but for seams and repeats, to `cost`.
 
     All read `shift` of the step before, so that their order does not matter; `fresh`: what it costs is not known. A
     jump of 0 only finds that. Grids have a margin, rows of `stride` cells, and are flat: `values` and `weights` (with
@@ -850,7 +846,8 @@ def _improve(  # type: ignore[no-untyped-def]
     margin = np.int64(stride - width) // 2
     line = np.int64(5 * stride)
     length = np.int64(query.shape[1])
-    offers = np.empty(10, np.int64)
+    offers = np.empty(13, np.int64)
+    further = np.empty(3, np.int64)
     moves_y, moves_x = np.empty(guesses, np.int64), np.empty(guesses, np.int64)
     for i in range(first, last):
         here = np.int64(places[i])
@@ -875,6 +872,23 @@ def _improve(  # type: ignore[no-untyped-def]
                 offer = np.int64(shift[np.uintp(here + ((n // 3 - 1) * stride + n % 3 - 1) * jump)])
                 offers[count] = offer
                 count += (offer != best) & (patch[np.uintp(here + offer)] >= 0)
+            random = np.uint32((cells[i] * 7919 + (counter * 16 + STRAIGHT) * 104729 + 12345) % 65521)
+            row, column = np.int64(cells[i] // width), np.int64(cells[i] % width)
+            further[0] = np.int64(random * np.uint32(17364) % np.uint32(65521) % np.uint32(width)) - column
+            further[1] = np.int64(random * np.uint32(31337) % np.uint32(65521) % np.uint32(height)) - row
+            further[1] *= stride
+            random = np.uint32((cells[i] * 7919 + (counter * 16 + ALIKE) * 104729 + 12345) % 65521)
+            number = np.int64(random * np.uint32(17364) % np.uint32(65521)) * len(places) // 65521
+            other = np.int64(places[np.uintp(number)])
+            there = np.uint32(other + shift[np.uintp(other)])
+            beside = np.uint32(other)
+            down = np.int64(there // np.uint32(stride)) - np.int64(beside // np.uint32(stride))
+            across = np.int64(there % np.uint32(stride)) - np.int64(beside % np.uint32(stride))
+            inside = (row + down >= 0) & (column + across >= 0) & (row + down < height) & (column + across < width)
+            further[2] = (down * stride + across) * inside  # not valid where it is 0
+            for n in range(3):
+                offers[count] = further[n]
+                count += (further[n] != best) & (patch[np.uintp(here + further[n])] >= 0)
         reach = max(1, radius // NARROW) if counter % 2 else radius
         for n in range(guesses):  # as `plain.pseudo_random`
             random = np.uint32((cells[i] * 7919 + (counter * 16 + n) * 104729 + 12345) % 65521)

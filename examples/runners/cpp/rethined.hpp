@@ -79,8 +79,8 @@ constexpr int AFFINITY = 5, LEAST_AFFINITY = 6;  // what query and key count: in
 constexpr int SEAM = 100;  // what it costs that a neighbour does not go on with the same source
 constexpr int REPEAT = 60, OFTEN = 4;  // what each other cell of the same source costs, and how many count at most
 constexpr std::array<std::array<int, 4>, 4> JUMPS = {{{8, 4, 2, 1}, {2, 1}, {1}, {1}}};  // of each round; 0: none
-constexpr int GUESSES[2][3] = {{2, 4, 8}, {4, 8, 8}};  // by level, finest first, in small photos and in large ones
-constexpr int LARGE = 3;  // pixels of the photo to a low-resolution one, at least
+constexpr std::array GUESSES = {1, 2, 4};     // by level, finest first
+constexpr int STRAIGHT = 12, ALIKE = 13;      // numbers of further draws: a place in the same row and column, and another cell
 constexpr std::array INHERITED = {3, 6, 0};   // by level: how deep in the hole the coarser level has its say
 constexpr int DECISION = 8;                   // how strongly votes prefer what fits
 constexpr std::array<std::array<int, 2>, 9> NEARBY = {
@@ -504,8 +504,8 @@ struct Found {
 // PatchMatch at one level, whose values it redraws; nothing where no cell's surroundings are known.
 class Search {
 public:
-    Search(Level& level, int number, const Found* above, int guesses)
-        : level(level), number(number), guesses(guesses), h(level.h), w(level.w), valid(h * w), place(h * w, -1), uses(h * w) {
+    Search(Level& level, int number, const Found* above)
+        : level(level), number(number), h(level.h), w(level.w), valid(h * w), place(h * w, -1), uses(h * w) {
         for (int y = 2; y < h - 2; y++)
             for (int x = 2; x < w - 2; x++) {
                 bool all = true;
@@ -526,7 +526,7 @@ public:
         cost.resize(targets.size());
         if (above) {
             inherit(*above);
-            improve(0, 0, true);
+            improve(0, 0, 0, true);
             Ints deep;
             for (const int cell : hole)
                 if (level.depth[cell] >= INHERITED[number]) deep.push_back(cell);
@@ -536,7 +536,7 @@ public:
             std::fill(uses.begin(), uses.end(), 0);
             for (const int cell : source) uses[cell]++;
             for (int step = 0; step < 4 && JUMPS[turn][step]; step++)
-                improve(JUMPS[turn][step], (number * 8 + turn) * 8 + step, step == 0);
+                improve(JUMPS[turn][step], GUESSES[number], (number * 8 + turn) * 8 + step, step == 0);
             if (turn + 1 < int(JUMPS.size())) draw(hole);
         }
         found = Found{w, place, source};
@@ -546,7 +546,7 @@ public:
 
 private:
     Level& level;
-    const int number, guesses, h, w;
+    const int number, h, w;
     Bytes valid;
     Ints place, hole, targets, source, cost;
     Ints uses;  // how many copy a cell, when a round begins
@@ -583,7 +583,7 @@ private:
     }
 
     // One step: every target takes the cheapest of its own source, the neighbours' at `jump`, and some guesses.
-    void improve(int jump, int counter, bool fresh) {
+    void improve(int jump, int guesses, int counter, bool fresh) {
         Ints better(source), lower(cost);
         std::array<int, 25 * CHANNELS> mine{}, share{};
         for (std::size_t i = 0; i < targets.size(); i++) {
@@ -614,7 +614,7 @@ private:
             };
             int best = own, bare = cost[i], least = fresh ? INT32_MAX : bare + apart(best);
             int reach = counter % 2 ? std::max(1, radius / 4) : radius;  // every second step looks nearer
-            for (int candidate = fresh ? -1 : 0; candidate < (jump ? 8 + guesses : 0); candidate++) {
+            for (int candidate = fresh ? -1 : 0; candidate < (jump ? 11 + guesses : 0); candidate++) {
                 int sy = best / w, sx = best % w;
                 if (candidate >= 0 && candidate < 8) {
                     const int n = candidate < 4 ? candidate : candidate + 1;
@@ -622,8 +622,15 @@ private:
                     if (!inside(y0 + dy, x0 + dx) || place[(y0 + dy) * w + x0 + dx] < 0) continue;
                     const int there = source[place[(y0 + dy) * w + x0 + dx]];
                     sy = there / w - dy, sx = there % w - dx;
-                } else if (candidate >= 8) {
-                    const std::int64_t a = hash(cell, counter * 16 + candidate - 8);
+                } else if (candidate == 8) {
+                    sy = y0, sx = int(hash(cell, counter * 16 + STRAIGHT) * 17364 % 65521 % w);
+                } else if (candidate == 9) {
+                    sy = int(hash(cell, counter * 16 + STRAIGHT) * 31337 % 65521 % h), sx = x0;
+                } else if (candidate == 10) {
+                    const std::int64_t n = hash(cell, counter * 16 + ALIKE) * 17364 % 65521 * std::int64_t(targets.size()) / 65521;
+                    sy = source[n] / w - targets[n] / w + y0, sx = source[n] % w - targets[n] % w + x0;
+                } else if (candidate > 10) {
+                    const std::int64_t a = hash(cell, counter * 16 + candidate - 11);
                     sy += int(a * 17364 % 65521 % (2 * reach + 1)) - reach;
                     sx += int(a * 31337 % 65521 % (2 * reach + 1)) - reach;
                     reach = std::max(1, reach / 2);
@@ -794,10 +801,9 @@ private:
 inline std::vector<Place> find(Level level, const Small& small) {
     Level middle = coarser(level), coarsest = coarser(middle);
     std::optional<Found> found;
-    const auto& guesses = GUESSES[small.halves >= 2 * LARGE];
     Level* levels[] = {&level, &middle, &coarsest};
     for (const int number : {2, 1, 0}) {
-        Search search(*levels[number], number, found ? &*found : nullptr, guesses[number]);
+        Search search(*levels[number], number, found ? &*found : nullptr);
         if (search.found) found = search.found;
     }
     std::vector<Place> result;

@@ -44,8 +44,8 @@ AFFINITY, LEAST_AFFINITY = 5, 6  # what query and key count: in sixteenths of al
 SEAM = 100  # what it costs that a neighbour does not go on with the same source
 REPEAT, OFTEN = 60, 4  # what each other cell of the same source costs, and how many count at most
 JUMPS = ((8, 4, 2, 1), (2, 1), (1,), (1,))  # of each round
-GUESSES = (2, 4, 8), (4, 8, 8)  # by level, finest first, in small photos and in large ones
-LARGE = 3  # pixels of the photo to a low-resolution one, at least
+GUESSES = (1, 2, 4)  # by level, finest first
+STRAIGHT, ALIKE = 12, 13  # numbers of further draws: a place in the same row and column, and another cell
 INHERITED = (3, 6)  # by level: how deep in the hole the coarser level has its say
 DECISION = 8  # how strongly votes prefer what fits
 NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -297,7 +297,7 @@ def find(
     levels = pyramid(small, holes, low, query, key)
     found = None
     for number in (2, 1, 0):
-        found = search(*levels[number], number, found, GUESSES[scale >= LARGE][number]) or found
+        found = search(*levels[number], number, found) or found
     known = levels[0][1]
     if found is None:
         return None, known
@@ -402,7 +402,6 @@ def search(
     key: np.ndarray,
     number: int,
     coarser: tuple[np.ndarray, np.ndarray] | None,
-    guesses: int,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """PatchMatch at one level: place (h, w) of every hole cell, and of those beside, in a list, -1 of others; and
     what they copy, in that list's order. None where no cell's surroundings are known."""
@@ -447,7 +446,7 @@ def search(
         product = np.einsum("nd,nd->n", asked, offered[source])
         return (squares * weight).sum(-1) + affinity * (UNIT * UNIT - product)
 
-    def improve(source: np.ndarray, jump: int, counter: int) -> tuple[np.ndarray, np.ndarray]:
+    def improve(source: np.ndarray, jump: int, guesses: int, counter: int) -> tuple[np.ndarray, np.ndarray]:
         # How far the sources of the four neighbours are from them; 0, as never here, if they copy nothing.
         around = np.pad(np.where(place >= 0, source[place] - np.arange(h * w).reshape(h, w), 0), 1)
         beside = np.stack([around[ty + dy, tx + dx] for dy, dx in ((0, 1), (1, 0), (1, 2), (2, 1))])
@@ -474,6 +473,13 @@ def search(
             there = np.where(inside, place[y.clip(0, h - 1), x.clip(0, w - 1)], -1)
             sy, sx = np.divmod(source[there], w)
             offer(sy - dy, sx - dx, there >= 0)
+        if jump:
+            a, b = pseudo_random(targets, counter * 16 + STRAIGHT)
+            offer(ty, a % w, np.True_)
+            offer(b % h, tx, np.True_)
+            other = pseudo_random(targets, counter * 16 + ALIKE)[0] * len(targets) // 65521
+            sy, sx = np.divmod(source[other], w)
+            offer(sy - ty[other] + ty, sx - tx[other] + tx, np.True_)
         reach = max(1, radius // 4) if counter % 2 else radius  # every second step looks nearer
         for guess in range(guesses):
             a, b = pseudo_random(targets, counter * 16 + guess)
@@ -512,7 +518,7 @@ def search(
     for turn, jumps in enumerate(JUMPS):
         uses = np.bincount(source, minlength=h * w)  # how many copy a cell
         for step, jump in enumerate(jumps):
-            source, cost = improve(source, jump, (number * 8 + turn) * 8 + step)
+            source, cost = improve(source, jump, GUESSES[number], (number * 8 + turn) * 8 + step)
         if turn < len(JUMPS) - 1:
             draw(hole)
     return place, source

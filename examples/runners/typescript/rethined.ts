@@ -49,8 +49,8 @@ const AFFINITY = 5, LEAST_AFFINITY = 6; // what query and key count: in sixteent
 const SEAM = 100; // what it costs that a neighbour does not go on with the same source
 const REPEAT = 60, OFTEN = 4; // what each other cell of the same source costs, and how many count at most
 const JUMPS = [[8, 4, 2, 1], [2, 1], [1], [1]]; // of each round
-const GUESSES = [[2, 4, 8], [4, 8, 8]] as const; // by level, finest first, in small photos and in large ones
-const LARGE = 3; // pixels of the photo to a low-resolution one, at least
+const GUESSES = [1, 2, 4]; // by level, finest first
+const STRAIGHT = 12, ALIKE = 13; // numbers of further draws: a place in the same row and column, and another cell
 const INHERITED = [3, 6]; // by level: how deep in the hole the coarser level has its say
 const DECISION = 8; // how strongly votes prefer what fits
 const NEARBY = [[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0], [-1, -1], [-1, 1], [1, -1], [1, 1]] as const;
@@ -518,10 +518,9 @@ interface Found {
 /** For every cell where in the photo what it copies begins, row and column; null where there is nothing to copy. */
 function find(finest: Level, small: Float32Array, scale: number): Int32Array | null {
   const middle = coarser(finest);
-  const guesses = GUESSES[scale < LARGE ? 0 : 1];
-  let found = search(coarser(middle), 2, null, 0, guesses[2]);
-  found = search(middle, 1, found, middle.w / 2, guesses[1]) ?? found;
-  found = search(finest, 0, found, middle.w, guesses[0]);
+  let found = search(coarser(middle), 2, null, 0);
+  found = search(middle, 1, found, middle.w / 2) ?? found;
+  found = search(finest, 0, found, middle.w);
   if (!found) return null;
   const { place, source } = found;
   const shift = place.map((n, cell) => (finest.known[cell] ? 0 : source[n]! - cell));
@@ -560,7 +559,7 @@ function depths(known: Uint8Array, h: number, w: number): Uint8Array {
 const hash = (cell: number, number: number): number => (cell * 7919 + number * 104729 + 12345) % 65521;
 
 /** PatchMatch at one level, whose `values` it redraws; null where no cell's surroundings are known. */
-function search(level: Level, number: number, above: Found | null, columnsAbove: number, guesses: number): Found | null {
+function search(level: Level, number: number, above: Found | null, columnsAbove: number): Found | null {
   const { h, w, known, depth, query, key } = level;
   const cells = h * w, valid = interior(known, h, w);
   const choices = Int32Array.from({ length: cells }, (_, i) => i).filter((cell) => valid[cell]);
@@ -589,13 +588,13 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
   const mine = new Int32Array(25 * CHANNELS), share = new Int32Array(25 * CHANNELS);
 
   if (above) {
-    improve(0, 0, true);
+    improve(0, 0, 0, true);
     draw(hole.filter((cell) => depth[cell]! >= INHERITED[number]!));
   }
   JUMPS.forEach((jumps, turn) => {
     uses.fill(0);
     for (const cell of source) uses[cell]!++;
-    jumps.forEach((jump, step) => improve(jump, (number * 8 + turn) * 8 + step, step === 0));
+    jumps.forEach((jump, step) => improve(jump, GUESSES[number]!, (number * 8 + turn) * 8 + step, step === 0));
     if (turn < JUMPS.length - 1) draw(hole);
   });
   return { place, source };
@@ -617,7 +616,7 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
   }
 
   /** One step: every target takes the cheapest of its own source, the neighbours' at `jump`, and some guesses. */
-  function improve(jump: number, counter: number, fresh: boolean): void {
+  function improve(jump: number, guesses: number, counter: number, fresh: boolean): void {
     const better = source.slice(), lower = cost.slice(), values = level.values;
     for (let i = 0; i < targets.length; i++) {
       const cell = targets[i]!, y0 = Math.floor(cell / w), x0 = cell % w;
@@ -644,7 +643,7 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
       };
       let best = own, bare = cost[i]!, least = fresh ? Infinity : bare + apart(best);
       let reach = counter % 2 ? Math.max(1, radius >> 2) : radius; // every second step looks nearer
-      for (let candidate = fresh ? -1 : 0; candidate < (jump ? 8 + guesses : 0); candidate++) {
+      for (let candidate = fresh ? -1 : 0; candidate < (jump ? 11 + guesses : 0); candidate++) {
         let sy = Math.floor(best / w), sx = best % w;
         if (candidate >= 0 && candidate < 8) {
           const n = candidate < 4 ? candidate : candidate + 1;
@@ -652,8 +651,16 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
           if (y < 0 || y >= h || x < 0 || x >= w || place[y * w + x]! < 0) continue;
           const there = source[place[y * w + x]!]!;
           sy = Math.floor(there / w) - dy, sx = (there % w) - dx;
-        } else if (candidate >= 8) {
-          const a = hash(cell, counter * 16 + candidate - 8), span = 2 * reach + 1;
+        } else if (candidate === 8) {
+          sy = y0, sx = ((hash(cell, counter * 16 + STRAIGHT) * 17364) % 65521) % w;
+        } else if (candidate === 9) {
+          sy = ((hash(cell, counter * 16 + STRAIGHT) * 31337) % 65521) % h, sx = x0;
+        } else if (candidate === 10) {
+          const n = Math.floor((((hash(cell, counter * 16 + ALIKE) * 17364) % 65521) * targets.length) / 65521);
+          const other = targets[n]!, there = source[n]!;
+          sy = Math.floor(there / w) - Math.floor(other / w) + y0, sx = (there % w) - (other % w) + x0;
+        } else if (candidate > 10) {
+          const a = hash(cell, counter * 16 + candidate - 11), span = 2 * reach + 1;
           sy += (((a * 17364) % 65521) % span) - reach, sx += (((a * 31337) % 65521) % span) - reach;
           reach = Math.max(1, reach >> 1);
         }

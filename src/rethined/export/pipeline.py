@@ -407,9 +407,7 @@ def fill_window(
     levels = pyramid(g, small, holes, low, query, key, rows, columns)
     found: Found | None = None
     for number in reversed(range(search.LEVELS)):
-        few, many = (counts[number] for counts in search.GUESSES)
-        guesses = g.where(halves < 2 * search.LARGE, few, many)
-        found = search_level(g, levels[number], number, found, guesses)
+        found = search_level(g, levels[number], number, found)
     assert found is not None
     finest = levels[0]
     source = g.where(finest.known, g.arange(rows * columns), g.gather(found.source, found.place))
@@ -843,7 +841,7 @@ def pseudo_random(cell: Value, number: Operand) -> tuple[Value, Value]:
     return x * 17364 % 65521, x * 31337 % 65521
 
 
-def search_level(g: Graph, level: Level, number: int, above: Found | None, guesses: Value) -> Found:
+def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Found:
     """`rethined.search.search`; where nothing is known well enough it finds zeros, and says so."""
     h, w, reach = level.h, level.w, search.REACH
     side = 2 * reach + 1
@@ -908,11 +906,12 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None, guess
         return (y >= 0) & (y < h) & (x >= 0) & (x < w)
 
     neighbours = np.array([(n // 3 - 1, n % 3 - 1) for n in range(9) if n != 4])
+    tried = len(neighbours) + 3
 
     def improve(
         rows: Value, mine: Value, uses: Value, jump: Value, counter: Value, source: Value, cost: Value
     ) -> tuple[Value, Value]:
-        """`rethined.search._improve`: neighbours' sources at once, then guesses one by one."""
+        """`rethined.search._improve`: what neighbours and others propose at once, then guesses one by one."""
         by, bx = g.constant(neighbours[:, 0]) * jump, g.constant(neighbours[:, 1]) * jump
         y, x = g.unsqueeze(y0, 1) + by, g.unsqueeze(x0, 1) + bx  # (N, 8)
         exists = inside(y, x)
@@ -934,18 +933,26 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None, guess
             others = g.gather(uses, offers) - g.cast(g.op("Equal", offers, before), FLOAT)
             return dear * (seams + g.clip(others, 0.0, float(search.OFTEN)) * float(search.REPEAT))
 
+        across, down = pseudo_random(targets, counter * 16 + search.STRAIGHT)
+        random, _ = pseudo_random(targets, counter * 16 + search.ALIKE)
+        alike = random * total // 65521
+        other, copied = g.gather(targets, alike), g.gather(source, alike)
+        fy, fx = y0 + copied // w - other // w, x0 + copied % w - other % w
+        sy = g.concat(sy, *(g.unsqueeze(value, 1) for value in (y0, down % h, fy)), axis=1)
+        sx = g.concat(sx, *(g.unsqueeze(value, 1) for value in (across % w, x0, fx)), axis=1)
+        here = g.op("Pad", g.cast(there >= 0, FLOAT), np.array((0, 0, 0, 3)), 1.0) > 0.0
         own = g.unsqueeze(source, 1)
-        offers = g.reshape(allowed(own, sy, sx, there >= 0), -1)
+        offers = g.reshape(allowed(own, sy, sx, here), -1)
         # Most propose what one has already: only others are priced.
-        other = g.nonzero(g.reshape(g.cast(~g.op("Equal", g.reshape(offers, -1, 8), own), INT), -1))
-        others, owners = g.gather(offers, other), other // 8
+        other = g.nonzero(g.reshape(g.cast(~g.op("Equal", g.reshape(offers, -1, tried), own), INT), -1))
+        others, owners = g.gather(offers, other), other // tried
         prices = price(rows, mine, others, owners) + apart(others, owners)
         dear = g.full(g.op("Shape", offers), 3e38)
-        prices = g.reshape(g.op("ScatterElements", dear, other, prices), -1, 8)
+        prices = g.reshape(g.op("ScatterElements", dear, other, prices), -1, tried)
         first = g.op("ArgMin", prices, axis=1, keepdims=1)
         least, best = (
             g.reshape(g.op("GatherElements", values, first, axis=1), -1)
-            for values in (prices, g.reshape(offers, -1, 8))
+            for values in (prices, g.reshape(offers, -1, tried))
         )
         cost = cost + apart(source)
         better = least < cost
@@ -962,7 +969,7 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None, guess
 
         narrow = g.op("Max", radius // search.NARROW, 1)
         distance = g.where(g.op("Equal", counter % 2, 1), narrow, radius)
-        best, least, _ = g.loop(guesses, guess, (best, INT), (least, FLOAT), (distance, INT))
+        best, least, _ = g.loop(search.GUESSES[number], guess, (best, INT), (least, FLOAT), (distance, INT))
         return best, least - apart(best)
 
     def allowed(otherwise: Value, sy: Value, sx: Value, also: Value | None) -> Value:
