@@ -873,19 +873,20 @@ def _improve(  # type: ignore[no-untyped-def]
                 offers[count] = offer
                 count += (offer != best) & (patch[np.uintp(here + offer)] >= 0)
             random = np.uint32((cells[i] * 7919 + (counter * 16 + STRAIGHT) * 104729 + 12345) % 65521)
-            row, column = np.int64(cells[i] // width), np.int64(cells[i] % width)
+            column = np.int64(np.uint32(here) % np.uint32(stride)) - margin
+            down = np.int64(random * np.uint32(31337) % np.uint32(65521) % np.uint32(height)) + margin
             further[0] = np.int64(random * np.uint32(17364) % np.uint32(65521) % np.uint32(width)) - column
-            further[1] = np.int64(random * np.uint32(31337) % np.uint32(65521) % np.uint32(height)) - row
-            further[1] *= stride
+            further[1] = down * stride + margin + column - here
             random = np.uint32((cells[i] * 7919 + (counter * 16 + ALIKE) * 104729 + 12345) % 65521)
             number = np.int64(random * np.uint32(17364) % np.uint32(65521)) * len(places) // 65521
             other = np.int64(places[np.uintp(number)])
-            there = np.uint32(other + shift[np.uintp(other)])
-            beside = np.uint32(other)
-            down = np.int64(there // np.uint32(stride)) - np.int64(beside // np.uint32(stride))
-            across = np.int64(there % np.uint32(stride)) - np.int64(beside % np.uint32(stride))
-            inside = (row + down >= 0) & (column + across >= 0) & (row + down < height) & (column + across < width)
-            further[2] = (down * stride + across) * inside  # not valid where it is 0
+            offer = np.int64(shift[np.uintp(other)])
+            across = np.int64(np.uint32(other + offer) % np.uint32(stride)) - np.int64(
+                np.uint32(other) % np.uint32(stride)
+            )
+            inside = (column + across >= 0) & (column + across < width)  # above and below there is a margin
+            inside &= (here + offer >= 0) & (here + offer < len(patch))
+            further[2] = offer * inside  # not valid where it is 0
             for n in range(3):
                 offers[count] = further[n]
                 count += (further[n] != best) & (patch[np.uintp(here + further[n])] >= 0)
