@@ -29,6 +29,25 @@ def rethined(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
+def within(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, list[str]]]:
+    """Run the command line in `tmp_path` within this process, where one of its own would load PyTorch for a sentence:
+    its exit code, and the lines of stderr."""
+    from rethined import cli
+
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("RETHINED_")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: object) -> tuple[int, list[str]]:
+        code = cli._run(list(map(str, arguments)))
+        return code, capfd.readouterr().err.splitlines()
+
+    return run
+
+
+@pytest.fixture
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where numba is not installed: `rethined.plain` does the work of all loops."""
     from rethined import rim, search, upscale

@@ -21,7 +21,6 @@ import torch
 from PIL import Image
 
 import rethined
-from rethined import cli
 from rethined.bench import evaluate, measure, page
 from rethined.bench.cases import Worst
 from rethined.image import read_photo
@@ -269,19 +268,10 @@ def test_the_same_numbers_from_the_training_file(evaluated: Path, result: dict[s
     ],
 )
 def test_bad_input_is_one_sentence_and_nothing_is_written(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    arguments: list[object],
-    message: str,
+    tmp_path: Path, within: Any, arguments: list[object], message: str
 ) -> None:
-    """Within this process: one of its own would load PyTorch for each sentence."""
     (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("RETHINED_")]:
-        monkeypatch.delenv(name)
-    code = cli._run(["eval", *map(str, arguments)])
-    lines = capfd.readouterr().err.splitlines()
+    code, lines = within("eval", *arguments)
     assert code == 2, lines
     assert len(lines) == 1
     assert message in lines[0]

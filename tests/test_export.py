@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto
 from safetensors.torch import save_file
 
-from rethined import Engine, cli
+from rethined import Engine
 from rethined.bench import device, schema, web
 from rethined.config import DEFAULT, PAPER, ModelConfig
 from rethined.errors import BackendError, InputError, WeightsError
@@ -421,18 +421,19 @@ def test_weights_of_another_kind_are_refused(weights: Path, tmp_path: Path) -> N
         formats.export("onnx", tmp_path / "text.onnx", tmp_path / "core.onnx")
 
 
-def test_networks_of_other_strides_export_where_they_attend(tmp_path: Path) -> None:
+@pytest.mark.parametrize("widths", [(8, 8, 16), (8, 8, 8, 8, 16)])
+def test_networks_of_other_strides_export_where_they_attend(widths: tuple[int, ...], tmp_path: Path) -> None:
     """The search, and programs that run its core, rely on 32."""
-    config = dataclasses.replace(DEFAULT, search=False, widths=(8, 8, 8, 8, 16), depths=(1,) * 5)
+    depths = (1,) * len(widths)
+    config = dataclasses.replace(DEFAULT, search=False, widths=widths, depths=depths)
     other = write_weights(tmp_path / "other.safetensors", config)
     difference, _ = formats.export("onnx", other, tmp_path / "other.onnx")
     assert difference["low"] < 1e-4
     image, hole = np.full((300, 260, 3), 100, np.uint8), np.zeros((300, 260), np.bool_)
     hole[100:180, 90:120] = True
     assert Engine(tmp_path / "other.onnx")(image, hole).shape == image.shape
-    for widths in (config.widths, (8, 8, 16)):
-        with pytest.raises(ValueError, match=f"search needs 4 widths, not {len(widths)}"):
-            dataclasses.replace(config, search=True, widths=widths, depths=(1,) * len(widths))
+    with pytest.raises(ValueError, match=f"search needs 4 widths, not {len(widths)}"):
+        dataclasses.replace(config, search=True)
 
 
 def test_weights_do_not_come_out_of_a_quantised_core(exported: Callable[[str, str], Path]) -> None:
@@ -440,10 +441,7 @@ def test_weights_do_not_come_out_of_a_quantised_core(exported: Callable[[str, st
         core.load_weights(exported("onnx", "int8"))
 
 
-def test_the_command_line_refuses_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_command_line_refuses_in_one_line(tmp_path: Path, within: Any) -> None:
     for arguments in (
         ("export", "onnx", "--size", "512", "-o", "x.onnx"),
         ("export", "litert", "--dynamic", "-o", "x.tflite"),
@@ -455,9 +453,9 @@ def test_the_command_line_refuses_in_one_line(
         ("export", "pipeline", "-o", "x.txt"),
         ("export", "pipeline", "-o", "."),
     ):
-        code, said = cli._run(list(arguments)), capfd.readouterr().err
-        assert code == 2, said
-        assert said.count("\n") == 1
+        code, lines = within(*arguments)
+        assert code == 2, lines
+        assert len(lines) == 1
     assert not list(tmp_path.iterdir())
 
 

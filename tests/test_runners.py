@@ -693,12 +693,13 @@ def test_pipeline_of_what_is_no_core(pipeline: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_pipeline_of_a_core_of_one_size_is_refused(rethined: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_pipeline_of_a_core_of_one_size_is_refused(rethined: Any, tmp_path: Path, precision: str) -> None:
     formats = importlib.import_module("rethined.export.formats")
     for package in formats.missing_packages("onnx"):
         pytest.skip(f"{package} is not installed")
-    photos = ROOT / "examples/photos"
-    formats.export("onnx", None, tmp_path / "one.onnx", size="64x96", precision="int8", calibration=photos)
+    photos = ROOT / "examples/photos" if precision == "int8" else None
+    formats.export("onnx", None, tmp_path / "one.onnx", size="64x96", precision=precision, calibration=photos)
     done = rethined("export", "pipeline", "one.onnx", "-o", "out.onnx")
     assert done.returncode == 2
     assert done.stderr.decode().startswith("error: one.onnx takes 64x96 alone and a pipeline any size")

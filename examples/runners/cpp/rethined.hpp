@@ -521,7 +521,7 @@ public:
         }
         if (choices.empty() || hole.empty()) return;
         for (const int cell : targets)
-            source.push_back(choices[hash(cell, 64 * 64 + number) * 17364 % 65521 * std::int64_t(choices.size()) / 65521]);
+            source.push_back(choices[pseudo_random(cell, 64 * 64 + number).first * std::int64_t(choices.size()) / 65521]);
         radius = std::max(h, w) / (above ? 4 : 1);
         cost.resize(targets.size());
         if (above) {
@@ -563,9 +563,10 @@ private:
         return false;
     }
 
-    // Of which both pseudo-random numbers of a cell are made: times 17364 and 31337, modulo 65521.
-    static std::int64_t hash(int cell, int number) {
-        return (std::int64_t(cell) * 7919 + std::int64_t(number) * 104729 + 12345) % 65521;
+    // Two numbers in 0..65520 for every cell, another pair for every `number`.
+    static std::pair<std::int64_t, std::int64_t> pseudo_random(int cell, int number) {
+        const std::int64_t x = (std::int64_t(cell) * 7919 + std::int64_t(number) * 104729 + 12345) % 65521;
+        return {x * 17364 % 65521, x * 31337 % 65521};
     }
 
     // Deep in the hole begin with what the level above copies there, or beside it.
@@ -623,16 +624,15 @@ private:
                     const int there = source[place[(y0 + dy) * w + x0 + dx]];
                     sy = there / w - dy, sx = there % w - dx;
                 } else if (candidate == 8) {
-                    sy = y0, sx = int(hash(cell, counter * 16 + STRAIGHT) * 17364 % 65521 % w);
+                    sy = y0, sx = int(pseudo_random(cell, counter * 16 + STRAIGHT).first % w);
                 } else if (candidate == 9) {
-                    sy = int(hash(cell, counter * 16 + STRAIGHT) * 31337 % 65521 % h), sx = x0;
+                    sy = int(pseudo_random(cell, counter * 16 + STRAIGHT).second % h), sx = x0;
                 } else if (candidate == 10) {
-                    const std::int64_t n = hash(cell, counter * 16 + ALIKE) * 17364 % 65521 * std::int64_t(targets.size()) / 65521;
+                    const std::int64_t n = pseudo_random(cell, counter * 16 + ALIKE).first * std::int64_t(targets.size()) / 65521;
                     sy = source[n] / w - targets[n] / w + y0, sx = source[n] % w - targets[n] % w + x0;
                 } else if (candidate > 10) {
-                    const std::int64_t a = hash(cell, counter * 16 + candidate - 11);
-                    sy += int(a * 17364 % 65521 % (2 * reach + 1)) - reach;
-                    sx += int(a * 31337 % 65521 % (2 * reach + 1)) - reach;
+                    const auto [a, b] = pseudo_random(cell, counter * 16 + candidate - 11);
+                    sy += int(a % (2 * reach + 1)) - reach, sx += int(b % (2 * reach + 1)) - reach;
                     reach = std::max(1, reach / 2);
                 }
                 if (!inside(sy, sx) || !valid[sy * w + sx]) continue;

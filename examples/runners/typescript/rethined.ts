@@ -555,8 +555,11 @@ function depths(known: Uint8Array, h: number, w: number): Uint8Array {
   return depth;
 }
 
-/** The hash of which both pseudo-random numbers of a cell are made: times 17364 and 31337, modulo 65521. */
-const hash = (cell: number, number: number): number => (cell * 7919 + number * 104729 + 12345) % 65521;
+/** Two numbers in 0..65520 for every cell, another pair for every `number`. */
+function pseudoRandom(cell: number, number: number): [number, number] {
+  const x = (cell * 7919 + number * 104729 + 12345) % 65521;
+  return [(x * 17364) % 65521, (x * 31337) % 65521];
+}
 
 /** PatchMatch at one level, whose `values` it redraws; null where no cell's surroundings are known. */
 function search(level: Level, number: number, above: Found | null, columnsAbove: number): Found | null {
@@ -575,7 +578,7 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
   const targets = Int32Array.from({ length: cells }, (_, i) => i).filter((cell) => beside[cell]);
   const place = new Int32Array(cells).fill(-1);
   targets.forEach((cell, n) => (place[cell] = n));
-  let source = targets.map((cell) => choices[Math.floor(((hash(cell, 64 * 64 + number) * 17364) % 65521) * choices.length / 65521)]!);
+  let source = targets.map((cell) => choices[Math.floor(pseudoRandom(cell, 64 * 64 + number)[0] * choices.length / 65521)]!);
   if (above) inherit();
 
   const weights = depth.map((d) => WEIGHTS[Math.min(d, 3)]!);
@@ -652,16 +655,16 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
           const there = source[place[y * w + x]!]!;
           sy = Math.floor(there / w) - dy, sx = (there % w) - dx;
         } else if (candidate === 8) {
-          sy = y0, sx = ((hash(cell, counter * 16 + STRAIGHT) * 17364) % 65521) % w;
+          sy = y0, sx = pseudoRandom(cell, counter * 16 + STRAIGHT)[0] % w;
         } else if (candidate === 9) {
-          sy = ((hash(cell, counter * 16 + STRAIGHT) * 31337) % 65521) % h, sx = x0;
+          sy = pseudoRandom(cell, counter * 16 + STRAIGHT)[1] % h, sx = x0;
         } else if (candidate === 10) {
-          const n = Math.floor((((hash(cell, counter * 16 + ALIKE) * 17364) % 65521) * targets.length) / 65521);
+          const n = Math.floor((pseudoRandom(cell, counter * 16 + ALIKE)[0] * targets.length) / 65521);
           const other = targets[n]!, there = source[n]!;
           sy = Math.floor(there / w) - Math.floor(other / w) + y0, sx = (there % w) - (other % w) + x0;
         } else if (candidate > 10) {
-          const a = hash(cell, counter * 16 + candidate - 11), span = 2 * reach + 1;
-          sy += (((a * 17364) % 65521) % span) - reach, sx += (((a * 31337) % 65521) % span) - reach;
+          const [a, b] = pseudoRandom(cell, counter * 16 + candidate - 11), span = 2 * reach + 1;
+          sy += (a % span) - reach, sx += (b % span) - reach;
           reach = Math.max(1, reach >> 1);
         }
         if (sy < 0 || sy >= h || sx < 0 || sx >= w) continue;

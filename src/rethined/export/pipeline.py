@@ -938,11 +938,13 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
         alike = random * total // 65521
         other, copied = g.gather(targets, alike), g.gather(source, alike)
         fy, fx = y0 + copied // w - other // w, x0 + copied % w - other % w
-        sy = g.concat(sy, *(g.unsqueeze(value, 1) for value in (y0, down % h, fy)), axis=1)
-        sx = g.concat(sx, *(g.unsqueeze(value, 1) for value in (across % w, x0, fx)), axis=1)
-        here = g.op("Pad", g.cast(there >= 0, FLOAT), np.array((0, 0, 0, 3)), 1.0) > 0.0
+        fy, fx = (
+            g.concat(*(g.unsqueeze(value, 1) for value in values), axis=1)
+            for values in ((y0, down % h, fy), (across % w, x0, fx))
+        )
         own = g.unsqueeze(source, 1)
-        offers = g.reshape(allowed(own, sy, sx, here), -1)
+        offers = g.concat(allowed(own, sy, sx, there >= 0), allowed(own, fy, fx, None), axis=1)
+        offers = g.reshape(offers, -1)
         # Most propose what one has already: only others are priced.
         other = g.nonzero(g.reshape(g.cast(~g.op("Equal", g.reshape(offers, -1, tried), own), INT), -1))
         others, owners = g.gather(offers, other), other // tried
