@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rethined import plain
-from rethined.compiled import LANES, advance, compiled, dot, unlike
+from rethined.compiled import LANES, advance, compiled, dot, slide, tally, unlike
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -289,11 +289,13 @@ def _regions(shift, cells, width):  # type: ignore[no-untyped-def]
 
     `shift` of every cell, 0 where known; `cells` the others, in reading order, of a grid of `width`.
     """
-    root = np.arange(len(shift))
+    root = np.arange(len(shift), dtype=np.int32)
+    columns = np.uint32(width)
     for i in range(len(cells)):
+        edge = np.uint32(cells[i]) % columns == 0
         for step in (width, 1):
             before = cells[i] - step
-            if before < 0 or (step == 1 and cells[i] % width == 0) or shift[before] != shift[cells[i]]:
+            if before < 0 or (step == 1 and edge) or shift[before] != shift[cells[i]]:
                 continue
             a, b = np.int64(before), np.int64(cells[i])
             while root[a] != a:
@@ -318,11 +320,10 @@ def _regions(shift, cells, width):  # type: ignore[no-untyped-def]
     for turn in range(2):  # counted, then listed
         for i in range(len(cells)):
             here = region[cells[i]]
-            y, x = cells[i] // width, cells[i] % width
+            x = np.int64(np.uint32(cells[i]) % columns)
             for n in range(4):
-                dy = -1 if n == 0 else 1 if n == 3 else 0
                 dx = -1 if n == 1 else 1 if n == 2 else 0
-                q = (y + dy) * width + x + dx
+                q = cells[i] + dx + (-width if n == 0 else width if n == 3 else 0)
                 if not (0 <= q < len(shift) and 0 <= x + dx < width) or region[q] == here:
                     continue
                 if turn:
@@ -352,12 +353,9 @@ def _nudge(  # type: ignore[no-untyped-def]
     """
     before, after = moves[turn], moves[turn + 1]
     reach, side = NUDGE, 2 * NUDGE + 1
-    line = side + CELL - 1
-    # A cell's window is flat, and so are the moves, with as many between rows: one long loop fills vector registers.
-    # Floats hold sums of integers as well, and are multiplied faster: 16 squares of at most 765 stay below 2^24.
-    window, wanted = np.zeros(line * (line + 1), np.float32), np.empty(CELL * CELL, np.float32)
-    sums = np.empty(side * line + 2, np.int64)  # a multiple of 8
-    offers = sums[: side * line].reshape((side, line))
+    sums = np.empty(8 * side, np.int64)
+    offers = sums.reshape((side, 8))
+    pixels = np.int64(grey.shape[1])
     columns = np.uint32(width)
     for r in range(start, stop):
         if turn > 1:  # where nothing around has moved since the last turn, neither does this
@@ -386,19 +384,7 @@ def _nudge(  # type: ignore[no-untyped-def]
             y, x = np.int64(4 * (copied // columns)), np.int64(4 * (copied % columns))
             if turn:
                 y, x = y + before[region[q], 0], x + before[region[q], 1]
-            for v in range(line):
-                for u in range(line):
-                    window[np.uintp(line * v + u)] = grey[np.uintp(top + v), np.uintp(left + u)]
-            for v in range(CELL):
-                for u in range(CELL):
-                    wanted[CELL * v + u] = grey[np.uintp(y + v), np.uintp(x + u)]
-            for k in range(side * line + 2):
-                total = np.float32(0)
-                for v in range(CELL):
-                    for u in range(CELL):
-                        d = window[np.uintp(k + line * v + u)] - wanted[CELL * v + u]
-                        total += d * d
-                sums[k] += np.int64(total)
+            slide(grey, top * pixels + left, y * pixels + x, pixels, sums)
         down, across = before[r, 0] + reach, before[r, 1] + reach
         least = offers[down, across]
         for a in range(side):
@@ -470,12 +456,13 @@ def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[
     flat = joined.reshape(-1, 3)
     order = np.empty(len(cells), np.int64)
     number = np.full(h * w, -1, np.int32)  # of each cell in `order`
+    columns = np.uint32(w)  # which is divided by in half the time of int64
     even, odd = 0, 0
     for i in range(len(cells)):
-        even += (cells[i] // w + cells[i] % w) % 2 == 0
+        even += (np.uint32(cells[i]) // columns + np.uint32(cells[i]) % columns) % np.uint32(2) == 0
     half, even = even, 0
     for i in range(len(cells)):
-        if (cells[i] // w + cells[i] % w) % 2 == 0:
+        if (np.uint32(cells[i]) // columns + np.uint32(cells[i]) % columns) % np.uint32(2) == 0:
             at, even = even, even + 1
         else:
             at, odd = half + odd, odd + 1
@@ -490,7 +477,7 @@ def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[
         copied[i, 0], copied[i, 1], copied[i, 2] = _sample(colours, own[0], own[1])
     for i in range(len(cells)):
         own, cell = place[order[i]], cells[order[i]]
-        y, x = cell // w, cell % w
+        y, x = np.int64(np.uint32(cell) // columns), np.int64(np.uint32(cell) % columns)
         target[i] = (y + 1) * (w + 2) + x + 1
         near = min(max((np.float32(4) - np.float32(depth[y, x])) / np.float32(2.5), np.float32(0)), np.float32(1))
         share[i] = np.float32(4) * (near * near) + trust
@@ -535,11 +522,11 @@ def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[
             for c in range(3):
                 around = flat[above, c] + flat[before, c] + flat[after, c] + flat[below, c]
                 flat[p, c] = rest * flat[p, c] + share[i] * (wanted[i, c] + around)
-    lacking = np.zeros((h, w, 3), np.float32)
+    lacking = np.zeros((h * w, 3), np.float32)
     for i in range(len(cells)):
         for c in range(3):
-            lacking.reshape(-1, 3)[cells[order[i]], c] = flat[target[i], c] - copied[i, c]
-    return lacking
+            lacking[cells[order[i]], c] = flat[target[i], c] - copied[i, c]
+    return lacking.reshape((h, w, 3))
 
 
 @compiled()
@@ -615,40 +602,44 @@ def _describe(small, holes, low, query, key, values, known, grey, q, k, first, l
 
 @compiled()
 def _surround(values, known):  # type: ignore[no-untyped-def]
-    """To cells of `values` (C, h, w) that are not `known` the mean of the smallest block of 2^n x 2^n cells around
+    """To cells of `values` (2, h, w) that are not `known` the mean of the smallest block of 2^n x 2^n cells around
     that knows any, rounded; where none does they stay."""
-    channels, height, width = values.shape
+    height, width = known.shape
     levels = 0
     while (max(height, width) - 1) >> levels:
         levels += 1
-    # The sums of all blocks, one size after the other; after the channels', how many cells are known.
+    # The sums of all blocks, one size after the other; after those of the values, how many cells are known.
     starts = np.zeros(levels + 2, np.int64)
     for n in range(levels + 1):
         starts[n + 1] = starts[n] + (((height - 1) >> n) + 1) * (((width - 1) >> n) + 1)
-    sums = np.zeros((starts[levels + 1], channels + 1), np.int32)
+    sums = np.empty((starts[levels + 1], 3), np.int32)
     for y in range(height):
         for x in range(width):
-            if known[y, x]:
-                for c in range(channels):
-                    sums[y * width + x, c] = values[c, y, x]
-                sums[y * width + x, channels] = 1
+            some = np.int32(known[y, x])
+            at = y * width + x
+            sums[at, 0], sums[at, 1], sums[at, 2] = values[0, y, x] * some, values[1, y, x] * some, some
     for n in range(1, levels + 1):
-        below, across = ((width - 1) >> (n - 1)) + 1, ((width - 1) >> n) + 1
-        for y in range(((height - 1) >> (n - 1)) + 1):
-            for x in range(below):
-                at, part = starts[n] + (y >> 1) * across + (x >> 1), starts[n - 1] + y * below + x
-                for c in range(channels + 1):
-                    sums[at, c] += sums[part, c]
+        rows, columns = ((height - 1) >> (n - 1)) + 1, ((width - 1) >> (n - 1)) + 1
+        at = starts[n]
+        for y in range(0, rows, 2):
+            for x in range(0, columns, 2):
+                a = b = c = np.int32(0)
+                for v in range(y, min(y + 2, rows)):
+                    for u in range(x, min(x + 2, columns)):
+                        part = starts[n - 1] + v * columns + u
+                        a, b, c = a + sums[part, 0], b + sums[part, 1], c + sums[part, 2]
+                sums[at, 0], sums[at, 1], sums[at, 2] = a, b, c
+                at += 1
     for y in range(height):
         for x in range(width):
             if known[y, x]:
                 continue
             for n in range(1, levels + 1):
                 at = starts[n] + (y >> n) * (((width - 1) >> n) + 1) + (x >> n)
-                count = sums[at, channels]
+                count = sums[at, 2]
                 if count:
-                    for c in range(channels):
-                        values[c, y, x] = (2 * sums[at, c] + count) // (2 * count)
+                    values[0, y, x] = np.uint32(2 * sums[at, 0] + count) // np.uint32(2 * count)
+                    values[1, y, x] = np.uint32(2 * sums[at, 1] + count) // np.uint32(2 * count)
                     break
 
 
@@ -760,10 +751,14 @@ def _prepare(values, depth, side, number, coarser, inherits):  # type: ignore[no
     affinity = np.empty(height * width, np.int32)
     deep, holes = np.empty(height * width, np.int64), np.empty(height * width, np.int64)
     valid = near = low = inside = 0
+    aside = np.empty(width, np.int32)
+    for x in range(width):
+        aside[x] = x // side
     for y in range(height):
+        upper = np.int32((y // side) * (width // side))
         for x in range(width):
             here = (y + MARGIN) * stride + x + MARGIN
-            own = (y // side) * (width // side) + x // side
+            own = upper + aside[x]
             if compared[here] == whole:  # so that it is no target
                 patch[here] = own
                 choices[valid] = here
@@ -787,9 +782,10 @@ def _prepare(values, depth, side, number, coarser, inherits):  # type: ignore[no
     if not valid:
         near = 0
     across = (width >> 1) + 2 * MARGIN
+    columns = np.uint32(width)
     for i in range(near):
         here = places[i]
-        y, x = cells[i] // width, cells[i] % width
+        y, x = np.int64(np.uint32(cells[i]) // columns), np.int64(np.uint32(cells[i]) % columns)
         source = np.int64(0)
         if len(coarser) and depth[y, x] >= inherits:
             above = ((y >> 1) + MARGIN) * across + (x >> 1) + MARGIN
@@ -938,22 +934,9 @@ def _vote(values, drawn, shift, votes, places, stride, first, last):  # type: ig
     """
     for i in range(first, last):
         here = np.int64(places[i])
-        total = a = b = c = d = e = np.int32(0)
-        for y in range(-2, 3):
-            for x in range(-2, 3):
-                n = np.uintp(here + y * stride + x)
-                vote = votes[n]
-                if vote == 0:
-                    continue
-                total = np.int32(total + vote)
-                there = 5 * (here + shift[n])
-                a = np.int32(a + vote * np.int32(values[np.uintp(there)]))
-                b = np.int32(b + vote * np.int32(values[np.uintp(there + 1)]))
-                c = np.int32(c + vote * np.int32(values[np.uintp(there + 2)]))
-                d = np.int32(d + vote * np.int32(values[np.uintp(there + 3)]))
-                e = np.int32(e + vote * np.int32(values[np.uintp(there + 4)]))
+        a, b, c, d, e, total = tally(values, shift, votes, here, stride)
         for t, summed in enumerate((a, b, c, d, e)):
-            drawn[5 * here + t] = (2 * summed + total) // (2 * total)
+            drawn[5 * here + t] = np.int16(np.float64(np.int32(2) * summed + total) / np.float64(np.int32(2) * total))
 
 
 @compiled()

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rethined import plain
-from rethined.compiled import compiled
+from rethined.compiled import LANES, bits, compiled, count, lowest, surroundings
 from rethined.windows import Window
 from rethined.workers import Workers
 
@@ -25,6 +25,10 @@ BESIDE = np.array(
     ((1, 3, 4, 3, 1), (3, 16, 64, 16, 3), (4, 64, 128, 64, 4), (3, 16, 64, 16, 3), (1, 3, 4, 3, 1)), np.int64
 )
 """What pixels count in means around the one in their middle: 64 by the fourth power of their distance, itself 128."""
+BESIDE_LANES = np.zeros((2, 5, LANES), np.int32)
+"""The same as `surroundings` takes them: of what is known, and of what is hole and no further than one away."""
+BESIDE_LANES[0, :, :15] = BESIDE.repeat(3, 1)
+BESIDE_LANES[1, 1:4, 3:12] = BESIDE[1:4, 1:4].repeat(3, 1)
 MENDED = (8, 4)
 """Tenths of the difference that a hole pixel is moved by where a neighbour of it is known, and the one behind it."""
 
@@ -299,20 +303,35 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
         sums[:] = 0
         slopes[:] = 0
         anywhere[:] = 0
-        for row in range(scale):
-            v = (y * scale + row) >> halved
+        # Two rows at a time, which halves what is read and written of sums: of the upper half to `slopes`, of the lower
+        # to `sums`; the middle one, of an odd number, is in neither.
+        for lower in range(2):
+            total = sums if lower else slopes
+            for row in range(0, half, 2):
+                v = y * scale + lower * (scale - half) + row
+                more = v + (row + 1 < half)
+                line, known = image[v >> halved, 3 * edge : 3 * (edge + width)], mask[v >> halved, edge : edge + width]
+                if more == v:
+                    for t in range(width * 3):
+                        total[t] += line[t]
+                    for t in range(width):
+                        anywhere[t] |= known[t]
+                    continue
+                other = image[more >> halved, 3 * edge : 3 * (edge + width)]
+                also = mask[more >> halved, edge : edge + width]
+                for t in range(width * 3):
+                    total[t] += line[t] + other[t]
+                for t in range(width):
+                    anywhere[t] |= known[t] | also[t]
+        for t in range(width * 3):
+            upper = slopes[t]
+            slopes[t] = upper - sums[t]
+            sums[t] += upper
+        if scale % 2:
+            v = (y * scale + half) >> halved
             line, known = image[v, 3 * edge : 3 * (edge + width)], mask[v, edge : edge + width]
-            if row < half:
-                for t in range(width * 3):
-                    sums[t] += line[t]
-                    slopes[t] += line[t]
-            elif row >= scale - half:
-                for t in range(width * 3):
-                    sums[t] += line[t]
-                    slopes[t] -= line[t]
-            else:
-                for t in range(width * 3):
-                    sums[t] += line[t]
+            for t in range(width * 3):
+                sums[t] += line[t]
             for t in range(width):
                 anywhere[t] |= known[t]
         for block in range(energy.shape[2]):
@@ -321,8 +340,8 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
             down_red = down_green = down_blue = np.float32(0)
             for x in range(block * side, min(block * side + side, boxes)):
                 hole = np.uint8(0)
-                for t in range(x * scale >> halved, (x * scale >> halved) + covered):
-                    hole |= anywhere[t]
+                for t in range(covered):
+                    hole |= anywhere[np.uintp((x * scale >> halved) + t)]
                 if hole:
                     continue
                 holes[y, x] = np.float32(0)
@@ -359,66 +378,84 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
 
 
 @compiled()
-def _mend(target, mask, edge, width, spared, halves, first, last, weights, direct, further):  # type: ignore[no-untyped-def]
+def _moved(word, by):  # type: ignore[no-untyped-def]
+    """The bits of an int64 `by` places towards the lowest, less than 64 either way, and ones for those that follow."""
+    if by < 0:
+        return (word << -by) | ~(np.int64(-1) << -by)
+    return (word >> by) | (np.int64(-1) << (63 - by) << 1)
+
+
+@compiled()
+def _mend(target, mask, edge, width, spared, halves, first, last, weights, lanes, direct, further):  # type: ignore[no-untyped-def]
     """What rows `first` to `last` are to become, of `width` columns from `edge` on of `target` (H, W * 3) and `mask`
     (H, W), uint8, by what `Upscaler.mend` says: where, (n,) places in all of `target`, and what, (n, 3). `weights`
-    (5, 5). `spared`, of a grid of as many half pixels, or empty."""
+    (5, 5), and the same as `surroundings` takes them. `spared`, of a grid of as many half pixels, or empty."""
     height, line_length = target.shape
-    open_ = np.ones(width + 4, np.uint8)  # whether in a column all of five rows is hole
-    todo = np.zeros((width + 7) // 8 * 8, np.uint8)
-    words = todo.view(np.uint64)
+    columns, near = mask.shape[1], weights[1:4, 1:4].sum()
     sums = np.empty((2, 4), np.int64)  # of what is known and of what is hole: R, G and B, weighted, and the weights
     peak = np.int64(np.iinfo(target.dtype).max)
-    places, values, n = np.empty(1024, np.int64), np.empty((1024, 3), target.dtype), 0
+    # First which they are: of 60 columns at a time, as with two beside them these are the bits of a word.
+    words, n = np.empty((last - first, (width + 59) // 60), np.int64), 0
     for y in range(first, last):
-        hole = mask[y, edge : edge + width]
-        some = np.uint8(0)
-        for x in range(width):
-            some |= hole[x]
-        if not some:
-            continue
-        above, below = mask[max(y - 1, 0), edge : edge + width], mask[min(y + 1, height - 1), edge : edge + width]
-        top, bottom = mask[max(y - 2, 0), edge : edge + width], mask[min(y + 2, height - 1), edge : edge + width]
-        for x in range(width):
-            open_[x + 2] = top[x] & above[x] & hole[x] & below[x] & bottom[x]
-        for x in range(width):
-            inside = open_[x] & open_[x + 1] & open_[x + 2] & open_[x + 3] & open_[x + 4]
-            todo[x] = hole[x] & (inside ^ np.uint8(1))
-        if n + width > len(places):  # so that there is room for all of the line
-            length = 2 * (n + width)
-            more_places, more_values = np.empty(length, np.int64), np.empty((length, 3), target.dtype)
-            for i in range(n):  # to assign arrays here takes numba 4 seconds more, once, for messages nobody sees
-                more_places[i] = places[i]
-                for c in range(3):
-                    more_values[i, c] = values[i, c]
-            places, values = more_places, more_values
-        for word in range(len(words)):
-            if not words[word]:
-                continue
-            for x in range(8 * word, 8 * word + 8):
-                if not todo[x] or (len(spared) and spared[2 * y // halves, 2 * x // halves]):
+        for part in range(words.shape[1]):
+            todo, open_, begin = np.int64(0), np.int64(-1), 60 * part - 2
+            for v in (0, -2, -1, 1, 2):
+                row, word = min(max(y + v, 0), height - 1), np.int64(-1)
+                if width < 64:
+                    for x in range(max(begin, 0), min(begin + 64, width)):
+                        word ^= np.int64(mask[row, edge + x] == 0) << (x - begin)
+                else:
+                    seen = min(max(begin, 0), width - 64)
+                    word = _moved(bits(mask, row * columns + edge + seen), begin - seen)
+                if v == 0:
+                    todo = word >> 2 & (np.int64(1) << min(60, width - begin - 2)) - 1
+                    if not todo:
+                        break
+                open_ &= word
+            # Around those of which all is hole nothing is known.
+            todo &= ~(open_ & open_ >> 1 & open_ >> 2 & open_ >> 3 & open_ >> 4)
+            words[y - first, part], n = todo, n + count(todo)
+    places, values = np.empty(n, np.int64), np.empty((n, 3), target.dtype)
+    n = 0
+    for y in range(first, last):
+        for part in range(words.shape[1]):
+            todo = words[y - first, part]
+            while todo:
+                x = 60 * part + lowest(todo)
+                todo &= todo - 1
+                if len(spared) and spared[2 * y // halves, 2 * x // halves]:
                     continue
-                sums[:] = 0
-                beside = False
-                for v in range(max(y - 2, 0), min(y + 3, height)):
-                    line, holes = target[v], mask[v]
-                    for u in range(max(x - 2, 0), min(x + 3, width)):
-                        kind = np.uintp(holes[edge + u])
-                        touches = abs(v - y) < 2 and abs(u - x) < 2
-                        if kind and not touches:
-                            continue
-                        beside |= touches and not kind
-                        at, share = 3 * (edge + u), weights[v - y + 2, u - x + 2]
-                        for c in range(3):
-                            sums[kind, c] += share * np.int64(line[at + c])
-                        sums[kind, 3] += share
+                if 2 <= y < height - 2 and 2 <= x < min(width - 2, columns - edge - 5):
+                    red, green, blue, known, other_red, other_green, other_blue, own = surroundings(
+                        target, mask, 3 * (y * columns + edge + x), y * columns + edge + x, columns, lanes
+                    )
+                    sums[0, 0], sums[0, 1], sums[0, 2], sums[0, 3] = red, green, blue, known
+                    sums[1, 0], sums[1, 1], sums[1, 2], sums[1, 3] = other_red, other_green, other_blue, own
+                    beside = own < near
+                else:
+                    sums[:] = 0
+                    beside = False
+                    for v in range(max(y - 2, 0), min(y + 3, height)):
+                        line, holes = target[v], mask[v]
+                        for u in range(max(x - 2, 0), min(x + 3, width)):
+                            kind = np.uintp(holes[edge + u])
+                            touches = abs(v - y) < 2 and abs(u - x) < 2
+                            if kind and not touches:
+                                continue
+                            beside |= touches and not kind
+                            at, share = 3 * (edge + u), weights[v - y + 2, u - x + 2]
+                            for c in range(3):
+                                sums[kind, c] += share * np.int64(line[at + c])
+                            sums[kind, 3] += share
                 known, own = sums[0, 3], sums[1, 3]
                 k, pairs, at = direct if beside else further, known * own, 3 * (edge + x)
                 places[n] = y * line_length + at
                 for c in range(3):
                     step = sums[0, c] * own - sums[1, c] * known
                     mixed = (10 * np.int64(target[y, at + c]) + 5) * pairs + k * step
-                    values[n, c] = min(max(mixed // (10 * pairs), 0), peak)
+                    # Of so few digits that the quotient is rounded to no whole number that it does not reach.
+                    quotient = np.floor(np.float64(mixed) / np.float64(10 * pairs))
+                    values[n, c] = min(max(np.int64(quotient), 0), peak)
                 n += 1
     return places[:n], values[:n]
 
@@ -571,6 +608,6 @@ class Upscaler:
         flat, bits = _flat(target, mask, window)
         arguments = (flat, bits, window.left, window.width, spared, int(2 * window.scale))
         parts: list[tuple[NDArray[np.int64], NDArray[Any]]] = []
-        self.workers.spread(lambda a, b: parts.append(_mend(*arguments, a, b, BESIDE, *MENDED)), window.height)
+        self.workers.spread(lambda a, b: parts.append(_mend(*arguments, a, b, BESIDE, BESIDE_LANES, *MENDED)), window.height)
         for places, values in parts:
             _put(flat.reshape(-1), places, values)

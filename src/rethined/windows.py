@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from rethined.compiled import compiled
 
 GRID = 44 * 2**13
 """Pixels that the low-resolution grids of any photo may hold together, padding included: 600 squared."""
@@ -49,13 +50,9 @@ GAIN = 0.55
 """Threads to this power are as many times as fast as one, at what is larger."""
 
 
-class Box(NamedTuple):
-    """Rows `top` to `bottom` and columns `left` to `right` of something."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
+def _loop(function: Any) -> Any:
+    """`function` compiled, or as it is: it is fast enough where the other loops are NumPy's."""
+    return compiled()(function) or function
 
 
 class Window(NamedTuple):
@@ -117,23 +114,22 @@ def find(
     """
     photo = whole(height, width, stride, band)
     budget = photo.rows * photo.columns
-    root = _Node(blocks, Box(0, blocks.shape[0], 0, blocks.shape[1]))
     if size:
+        (box,) = _divide(blocks, 0).tolist()
         for halves in _scales(band):
-            window = _window(root, height, width, halves, stride, size)
+            window = _window(box, height, width, halves, stride, size)
             if window.rows <= size[0] and window.columns <= size[1]:
                 return [window]
-    windows = _finest(root, height, width, stride, band, LEVELS, budget)
+    windows = _finest(blocks, height, width, stride, band, LEVELS, budget)
     coarse = windows[0].scale
     thick = _thick(blocks, THIN) if coarse >= FINE else blocks
     if (thick == blocks).all():
         return windows
-    thin = _Node(blocks & ~thick, root.box)
-    found = _finest(thin, height, width, stride, band, THIN_LEVELS, THIN_SHARE * budget)
+    found = _finest(blocks & ~thick, height, width, stride, band, THIN_LEVELS, THIN_SHARE * budget)
     if found[0].scale >= coarse:
         return windows
     if thick.any():  # after the thin ones, which then are known
-        found += _finest(_Node(thick, root.box), height, width, stride, band, LEVELS, budget)
+        found += _finest(thick, height, width, stride, band, LEVELS, budget)
     return found
 
 
@@ -192,14 +188,18 @@ def _thick(blocks: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
     return result
 
 
-def _finest(root: _Node, height: int, width: int, stride: int, band: int, levels: int, budget: int) -> list[Window]:
-    """Windows around what is in `root`, with the smallest factor at which their grids together hold no more than
+def _finest(
+    blocks: NDArray[np.bool_], height: int, width: int, stride: int, band: int, levels: int, budget: int
+) -> list[Window]:
+    """Windows around what is in `blocks`, with the smallest factor at which their grids together hold no more than
     `budget` pixels; every second one first, so that of those that see each other's holes, as along a wire, several
     can be filled at the same time."""
+    boxes = _divide(blocks, levels)
     for halves in _scales(band):
-        cost, leaves = _leaves(root, height, width, halves, stride, levels)
+        cost, chosen = _choose(boxes, height, width, stride, halves)
         if cost <= budget:
-            return [_window(leaf, height, width, halves, stride) for leaf in leaves[::2] + leaves[1::2]]
+            windows = [_window(box, height, width, halves, stride) for box in boxes[chosen].tolist()]
+            return windows[::2] + windows[1::2]
     raise AssertionError  # there is no last factor
 
 
@@ -216,86 +216,137 @@ def block(mask: NDArray[np.bool_], blocks: NDArray[np.bool_], first: int, last: 
     blocks[first:last] = words[:, ::2] | words[:, 1::2]
 
 
-class _Node:
-    """What of `box`, in blocks, is hole, and what it can be cut into, which is looked for only where it is asked."""
+@_loop
+def _divide(blocks, levels):  # type: ignore[no-untyped-def]
+    """What holes of `blocks` (rows, columns) are in, and what that can be cut into, `levels` times in a row at most:
+    boxes without empty lines around them, (N, 6): their edges in blocks (top, bottom, left, right), how thick the hole
+    is there, its area by its length, in pixels, and how many pixels of hole the cut crosses.
 
-    def __init__(self, blocks: NDArray[np.bool_], box: Box) -> None:
-        self._blocks = blocks
-        part = blocks[box.top : box.bottom, box.left : box.right]
-        rows, columns = (np.logical_or.reduce(part, axis).nonzero()[0] for axis in (1, 0))
-        first, last, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-        self.box = Box(box.top + first, box.top + last, box.left + left, box.left + right)
-        """Without empty lines around it."""
-        part = part[first:last, left:right]
-        self._part = part if last - first >= right - left else part.T
-        """As long in lines as it is across, or longer."""
-        self.thickness = int(np.count_nonzero(part)) * BLOCK // len(self._part)
-        """Pixels: the hole's area by its length."""
-
-    @cached_property
-    def cut(self) -> tuple[int, int] | None:
-        """The line before which least of the hole is cut through, of its middle half, and pixels of hole there; of
-        several the most central. None where it cannot be cut: halves would be no longer than their margins."""
-        count = len(self._part)
-        if count * BLOCK <= 2 * MARGIN:
-            return None
-        first = max(count // 4, 1)
-        middle = self._part[first - 1 : count - first + 1]
-        crossings = np.add.reduce(middle[1:] & middle[:-1], 1)  # before lines `first` and after
-        least = crossings.min()
-        cuts = (crossings == least).nonzero()[0] + first
-        return int(cuts[np.abs(2 * cuts - count).argmin()]), int(least) * BLOCK
-
-    @cached_property
-    def halves(self) -> tuple[_Node, _Node]:
-        """Of what can be cut."""
-        assert self.cut
-        top, bottom, left, right = self.box
-        at = self.cut[0]
-        if bottom - top >= right - left:
-            boxes = Box(top, top + at, left, right), Box(top + at, bottom, left, right)
+    The halves of box n are boxes 2 n + 1 and 2 n + 2. It is cut across its longer side, before the line where least
+    of the hole is cut through, of its middle half; of several the most central. The last number is -1 where a box
+    cannot be cut, as halves would be no longer than their margins, and the last two where there is none.
+    """
+    count = 2 ** (levels + 1) - 1
+    boxes = np.empty((count, 6), np.int64)
+    boxes[:, 4:] = -1
+    exists = np.zeros(count, np.bool_)
+    exists[0] = True
+    boxes[0, 0], boxes[0, 1], boxes[0, 2], boxes[0, 3] = 0, blocks.shape[0], 0, blocks.shape[1]
+    lines, columns = np.empty(blocks.shape[0], np.int64), np.empty(blocks.shape[1], np.int64)
+    for n in range(count):
+        if not exists[n]:
+            continue
+        top, bottom, left, right = boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3]
+        columns[left:right] = 0
+        for y in range(top, bottom):
+            line = 0
+            for x in range(left, right):
+                line += blocks[y, x]
+                columns[x] += blocks[y, x]
+            lines[y] = line
+        area = 0
+        for x in range(left, right):
+            area += columns[x]
+        while not lines[top]:
+            top += 1
+        while not lines[bottom - 1]:
+            bottom -= 1
+        while not columns[left]:
+            left += 1
+        while not columns[right - 1]:
+            right -= 1
+        upright = bottom - top >= right - left
+        begin, length = (top, bottom - top) if upright else (left, right - left)
+        boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3] = top, bottom, left, right
+        boxes[n, 4] = area * BLOCK // length
+        if 2 * n + 2 >= count or length * BLOCK <= 2 * MARGIN:
+            continue
+        first = max(length // 4, 1)
+        # Of the lines before which it may be cut, how much of the hole goes on there.
+        crossed = lines if upright else columns
+        if upright:
+            for y in range(top + first, bottom - first + 1):
+                line = 0
+                for x in range(left, right):
+                    line += blocks[y, x] & blocks[y - 1, x]
+                crossed[y] = line
         else:
-            boxes = Box(top, bottom, left, left + at), Box(top, bottom, left + at, right)
-        return _Node(self._blocks, boxes[0]), _Node(self._blocks, boxes[1])
+            crossed[left:right] = 0
+            for y in range(top, bottom):
+                for x in range(left + first, right - first + 1):
+                    crossed[x] += blocks[y, x] & blocks[y, x - 1]
+        at = first
+        for line in range(first + 1, length - first + 1):
+            more = crossed[begin + line] - crossed[begin + at]
+            if more < 0 or (more == 0 and abs(2 * line - length) < abs(2 * at - length)):
+                at = line
+        boxes[n, 5] = crossed[begin + at] * BLOCK
+        for m in range(2 * n + 1, 2 * n + 3):
+            exists[m] = True
+            boxes[m, 0], boxes[m, 1], boxes[m, 2], boxes[m, 3] = top, bottom, left, right
+        edge = 0 if upright else 2
+        boxes[2 * n + 2, edge] = boxes[2 * n + 1, edge + 1] = begin + at
+    return boxes
 
 
-def _leaves(node: _Node, height: int, width: int, halves: int, stride: int, levels: int) -> tuple[int, list[_Node]]:
-    """What the cheapest windows are around, after `levels` cuts in a row at most, and what they cost, in pixels of
-    grids."""
-    top, bottom, left, right = node.box
-    margin, multiple = _margin(node, halves), stride * halves // 2
-    down = _multiples(top * BLOCK, bottom * BLOCK, height, margin, multiple)
-    cost = down * _multiples(left * BLOCK, right * BLOCK, width, margin, multiple) * stride**2
-    if levels and cost > EXTRA + 2 * stride**2 and node.cut and 2 * node.cut[1] <= CROSSING * halves:
-        one, other = node.halves
-        first, parts = _leaves(one, height, width, halves, stride, levels - 1)
-        second, others = _leaves(other, height, width, halves, stride, levels - 1)
-        if first + second + EXTRA < cost:
-            return first + second + EXTRA, parts + others
-    return cost, [node]
+@_loop
+def _choose(boxes, height, width, stride, halves):  # type: ignore[no-untyped-def]
+    """Which of the `boxes` of `_divide`, that together hold all of the hole, have the cheapest windows, from above or
+    from the left on; and what these cost, in pixels of grids."""
+    costs, cut = np.empty(len(boxes), np.int64), np.zeros(len(boxes), np.bool_)
+    multiple = stride * halves // 2
+    for n in range(len(boxes) - 1, -1, -1):
+        top, bottom, left, right, thickness, crossing = boxes[n]
+        if thickness < 0:
+            continue
+        margin = _margin(thickness, halves)
+        down = _multiples(top * BLOCK, bottom * BLOCK, height, margin, multiple)
+        costs[n] = down * _multiples(left * BLOCK, right * BLOCK, width, margin, multiple) * stride**2
+        if costs[n] > EXTRA + 2 * stride**2 and 0 <= 2 * crossing <= CROSSING * halves:
+            halved = costs[2 * n + 1] + costs[2 * n + 2] + EXTRA
+            cut[n] = halved < costs[n]
+            costs[n] = min(halved, costs[n])
+    chosen, waiting = np.empty(len(boxes), np.int64), np.zeros(len(boxes), np.int64)
+    count, more = 0, 1
+    while more:
+        more -= 1
+        n = waiting[more]
+        if cut[n]:
+            waiting[more], waiting[more + 1] = 2 * n + 2, 2 * n + 1
+            more += 2
+        else:
+            chosen[count] = n
+            count += 1
+    return costs[0], chosen[:count]
 
 
-def _margin(node: _Node, halves: int) -> int:
+@_loop
+def _margin(thickness, halves):  # type: ignore[no-untyped-def]
     """In pixels."""
-    return max(MARGIN * halves // 2, node.thickness)
+    return max(MARGIN * halves // 2, thickness)
 
 
-def _multiples(begin: int, end: int, length: int, margin: int, multiple: int) -> int:
+@_loop
+def _multiples(begin, end, length, margin, multiple):  # type: ignore[no-untyped-def]
     """How many it takes to hold a hole with its margin, as far as the photo, of `length`, goes."""
     count = -((max(begin - margin, 0) - min(end + margin, length)) // multiple)
     return max(count, min(LEAST, -(-length // multiple)))
 
 
-def _window(node: _Node, height: int, width: int, halves: int, stride: int, size: tuple[int, int] = (0, 0)) -> Window:
-    """Around `node`, with a grid of at least `size`."""
+def _window(
+    box: list[int], height: int, width: int, halves: int, stride: int, size: tuple[int, int] = (0, 0)
+) -> Window:
+    """Around one of the boxes of `_divide`, with a grid of at least `size`."""
+    top, bottom, left, right, thickness, _ = box
     holes = (
-        slice(node.box.top * BLOCK, min(node.box.bottom * BLOCK, height)),
-        slice(node.box.left * BLOCK, min(node.box.right * BLOCK, width)),
+        slice(top * BLOCK, min(bottom * BLOCK, height)),
+        slice(left * BLOCK, min(right * BLOCK, width)),
     )
-    margin = _margin(node, halves)
-    top, rows, down = _around(holes[0], height, margin, stride * halves // 2, size[0] // stride)
-    left, columns, across = _around(holes[1], width, margin, stride * halves // 2, size[1] // stride)
-    return Window(top, left, rows, columns, halves / 2, down * stride, across * stride, holes)
+    margin = _margin(thickness, halves)
+    multiple = stride * halves // 2
+    above, rows, down = _around(holes[0], height, margin, multiple, size[0] // stride)
+    before, columns, across = _around(holes[1], width, margin, multiple, size[1] // stride)
+    return Window(above, before, rows, columns, halves / 2, down * stride, across * stride, holes)
 
 
 def _around(hole: slice, length: int, margin: int, multiple: int, least: int) -> tuple[int, int, int]:
