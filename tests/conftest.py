@@ -50,8 +50,10 @@ def within(
 @pytest.fixture
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where numba is not installed: `rethined.plain` does the work of all loops."""
-    from rethined import rim, search, upscale
+    from rethined import rim, search, upscale, windows
 
+    for name in ("_divide", "_choose", "_margin", "_multiples"):  # these are their own twins
+        monkeypatch.setattr(windows, name, getattr(getattr(windows, name), "py_func", getattr(windows, name)))
     for module, names in (
         (rim, ("_mark", "_compare")),
         (upscale, ("_fill", "_shrink", "_contribute", "_mend")),

@@ -25,8 +25,8 @@ SOURCE = ROOT / "src" / "rethined"
 
 RANKS = [
     {"errors"},
-    {"compiled", "config", "containers", "plain", "windows", "workers"},
-    {"lzw"},
+    {"compiled", "config", "containers", "plain", "workers"},
+    {"lzw", "windows"},
     {"image", "masks", "rim", "search", "upscale", "weights"},
     {"backends"},
     {"engine"},

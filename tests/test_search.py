@@ -59,7 +59,7 @@ def test_vectors_are_multiplied_alike_on_all_processors(processor: dict[str, str
     code = """
 import numpy as np
 from numba import njit
-from rethined.compiled import dot, unlike
+from rethined.compiled import bits, count, dot, lowest, slide, surroundings, tally, unlike
 
 @njit
 def dots(a, b):
@@ -69,12 +69,55 @@ def dots(a, b):
 def differences(values, weights):
     return unlike(values, weights, np.int64(11), np.int64(290), np.int64(50))
 
+@njit
+def tallies(values, shift, votes):
+    return tally(values, shift, votes, np.int64(43), np.int64(20))
+
+@njit
+def slides(picture, sums):
+    slide(picture, np.int64(29), np.int64(130), np.int64(20), sums)
+
+@njit
+def around(picture, mask, weights):
+    return surroundings(picture, mask, np.int64(3 * 64), np.int64(64), np.int64(20), weights)
+
+@njit
+def seen(array):
+    word = bits(array, np.int64(5))
+    return word, count(word), lowest(word)
+
 rng = np.random.default_rng(0)
 a, b = rng.integers(-127, 128, (2, 40), dtype=np.int8)
 assert dots(a, b) == (a[3:35].astype(int) * b[5:37]).sum()
 values, weights = rng.integers(0, 121, 600, dtype=np.int16), rng.integers(0, 9, 600, dtype=np.int16)
 i, j = (np.add.outer(np.arange(5) * 50, np.arange(25)) + first for first in (11, 290))
 assert differences(values, weights) == (weights[j] * (values[i].astype(int) - values[j]) ** 2).sum()
+values, votes = rng.integers(0, 121, 5 * 100 + 3, dtype=np.int16), rng.integers(0, 65537, 100, dtype=np.int32)
+shift, near = rng.integers(-43, 57, 100, dtype=np.int32), np.add.outer(np.arange(-2, 3) * 20, np.arange(-2, 3)) + 43
+cells = values[:500].reshape(100, 5).astype(int)
+assert tallies(values, shift, votes)[:5] == tuple((cells[43 + shift[near]] * votes[near][..., None]).sum((0, 1)))
+assert tallies(values, shift, votes)[5] == votes[near].sum()
+
+picture, sums = rng.integers(0, 766, (15, 20), dtype=np.int16), np.full(56, 7)
+slides(picture, sums)
+wanted = picture[6:10, 10:14].astype(int)
+for y, x in np.ndindex(7, 7):
+    assert sums[8 * y + x] == 7 + ((picture[1 + y : 5 + y, 9 + x : 13 + x] - wanted) ** 2).sum()
+
+weights, hole = rng.integers(0, 200, (2, 5, 5), dtype=np.int32), rng.random((10, 20)) < 0.5
+lanes = np.concatenate([weights.repeat(3, 2), np.zeros((2, 5, 1), np.int32)], 2)
+for kind in (np.uint8, np.uint16):
+    picture = rng.integers(0, np.iinfo(kind).max, (10, 20, 3), kind, endpoint=True)
+    results = around(picture.reshape(10, 60), hole.view(np.uint8), lanes)
+    for n, mine in enumerate((~hole, hole)):
+        share = weights[n] * mine[1:6, 2:7]
+        assert results[4 * n : 4 * n + 3] == tuple((picture[1:6, 2:7] * share[..., None].astype(int)).sum((0, 1)))
+        assert results[4 * n + 3] == share.sum()
+
+array = rng.integers(0, 3, 80, dtype=np.uint8)
+array[5:8] = 0
+places = np.flatnonzero(array[5:69])
+assert seen(array) == (sum(1 << int(n) for n in places) - (1 << 64) * (63 in places), len(places), places[0])
 print("pmadd" in next(iter(dots.inspect_asm().values())))
 """
     done = subprocess.run(

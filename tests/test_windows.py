@@ -115,6 +115,15 @@ def test_every_hole_is_in_one_window_with_its_margin(height: int, width: int, se
     assert times.max() <= 1
 
 
+@pytest.mark.parametrize("band", [1, 4])
+def test_without_numba_windows_are_the_same(band: int, request: pytest.FixtureRequest) -> None:
+    masks = [spots(*size, seed) for seed, size in enumerate([(700, 900), (90, 1300), (2600, 3000), (1, 1)])]
+    fast = [find(blocks_of(mask), *mask.shape, 32, band) for mask in masks]
+    request.getfixturevalue("without_numba")
+    assert fast == [find(blocks_of(mask), *mask.shape, 32, band) for mask in masks]
+    assert max(map(len, fast)) > 2
+
+
 def test_a_small_hole_is_seen_at_full_resolution_however_large_the_photo() -> None:
     mask = np.zeros((4000, 6000), np.bool_)
     mask[2000:2100, 3000:3080] = True

@@ -477,7 +477,7 @@ def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[
         copied[i, 0], copied[i, 1], copied[i, 2] = _sample(colours, own[0], own[1])
     for i in range(len(cells)):
         own, cell = place[order[i]], cells[order[i]]
-        y, x = np.int64(np.uint32(cell) // columns), np.int64(np.uint32(cell) % columns)
+        y, x = int(np.uint32(cell) // columns), int(np.uint32(cell) % columns)
         target[i] = (y + 1) * (w + 2) + x + 1
         near = min(max((np.float32(4) - np.float32(depth[y, x])) / np.float32(2.5), np.float32(0)), np.float32(1))
         share[i] = np.float32(4) * (near * near) + trust
@@ -785,7 +785,7 @@ def _prepare(values, depth, side, number, coarser, inherits):  # type: ignore[no
     columns = np.uint32(width)
     for i in range(near):
         here = places[i]
-        y, x = np.int64(np.uint32(cells[i]) // columns), np.int64(np.uint32(cells[i]) % columns)
+        y, x = int(np.uint32(cells[i]) // columns), int(np.uint32(cells[i]) % columns)
         source = np.int64(0)
         if len(coarser) and depth[y, x] >= inherits:
             above = ((y >> 1) + MARGIN) * across + (x >> 1) + MARGIN

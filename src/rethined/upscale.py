@@ -303,14 +303,15 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
         sums[:] = 0
         slopes[:] = 0
         anywhere[:] = 0
-        # Two rows at a time, which halves what is read and written of sums: of the upper half to `slopes`, of the lower
-        # to `sums`; the middle one, of an odd number, is in neither.
+        # Two rows at a time, which halves what is read and written of sums: of the upper half to `slopes`, of the
+        # lower to `sums`; the middle one, of an odd number, is in neither.
         for lower in range(2):
             total = sums if lower else slopes
             for row in range(0, half, 2):
                 v = y * scale + lower * (scale - half) + row
                 more = v + (row + 1 < half)
-                line, known = image[v >> halved, 3 * edge : 3 * (edge + width)], mask[v >> halved, edge : edge + width]
+                line = image[v >> halved, 3 * edge : 3 * (edge + width)]
+                known = mask[v >> halved, edge : edge + width]
                 if more == v:
                     for t in range(width * 3):
                         total[t] += line[t]
@@ -379,7 +380,7 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
 
 @compiled()
 def _moved(word, by):  # type: ignore[no-untyped-def]
-    """The bits of an int64 `by` places towards the lowest, less than 64 either way, and ones for those that follow."""
+    """The bits of an int64 `by` places towards the lowest, less than 64 either way, and ones where none were."""
     if by < 0:
         return (word << -by) | ~(np.int64(-1) << -by)
     return (word >> by) | (np.int64(-1) << (63 - by) << 1)
@@ -608,6 +609,7 @@ class Upscaler:
         flat, bits = _flat(target, mask, window)
         arguments = (flat, bits, window.left, window.width, spared, int(2 * window.scale))
         parts: list[tuple[NDArray[np.int64], NDArray[Any]]] = []
-        self.workers.spread(lambda a, b: parts.append(_mend(*arguments, a, b, BESIDE, BESIDE_LANES, *MENDED)), window.height)
+        options = (BESIDE, BESIDE_LANES, *MENDED)
+        self.workers.spread(lambda a, b: parts.append(_mend(*arguments, a, b, *options)), window.height)
         for places, values in parts:
             _put(flat.reshape(-1), places, values)

@@ -218,9 +218,9 @@ def block(mask: NDArray[np.bool_], blocks: NDArray[np.bool_], first: int, last: 
 
 @_loop
 def _divide(blocks, levels):  # type: ignore[no-untyped-def]
-    """What holes of `blocks` (rows, columns) are in, and what that can be cut into, `levels` times in a row at most:
-    boxes without empty lines around them, (N, 6): their edges in blocks (top, bottom, left, right), how thick the hole
-    is there, its area by its length, in pixels, and how many pixels of hole the cut crosses.
+    """What holes of `blocks` (rows, columns) are in, and what that can be cut into, `levels` times in a row at most.
+    Boxes without empty lines around them, (N, 6): their edges in blocks (top, bottom, left, right), how thick the
+    hole is there, its area by its length, in pixels, and how many pixels of hole the cut crosses.
 
     The halves of box n are boxes 2 n + 1 and 2 n + 2. It is cut across its longer side, before the line where least
     of the hole is cut through, of its middle half; of several the most central. The last number is -1 where a box
