@@ -253,7 +253,7 @@ def test_the_correction_solves_its_equation(
     hole = sources.depth > 0
     want = reference.melded(colours, hole, place.reshape(24, 16, 2), trust)
     want -= np.reshape([reference.sample(colours, *at) for at in place], (24, 16, 3))
-    got = search.correction(low, sources, 5)
+    got = search.correction(low, sources, sources.place(5), 5)
     np.testing.assert_allclose(got, want * hole[..., None], atol=2e-5)  # float32 sums, relaxed
 
 
@@ -261,9 +261,9 @@ def test_the_correction_is_the_same_without_numba(request: pytest.FixtureRequest
     inputs = scene(256, 320, seed=7)
     sources = search.find(*inputs, alone)
     assert sources is not None
-    fast = search.correction(inputs[2], sources, 3)
+    fast = search.correction(inputs[2], sources, sources.place(3), 3)
     request.getfixturevalue("without_numba")
-    np.testing.assert_allclose(search.correction(inputs[2], sources, 3), fast, atol=1e-5)
+    np.testing.assert_allclose(search.correction(inputs[2], sources, sources.place(3), 3), fast, atol=1e-5)
 
 
 @pytest.mark.parametrize(("down", "across"), [(1.3, -2.2), (-2.45, 0.0), (0.3, 2.1), (0.0, 0.0)])

@@ -99,7 +99,7 @@ def finish() -> None:
     grey, low = np.zeros((4 * SIDE, 4 * SIDE), np.int16), np.zeros((3, SIDE, SIDE), np.float32)
     moves = search.align(grey, depth, cells, source, upscaler.workers.together)
     sources = search.Sources(cells, source, moves, depth)
-    correction = search.correction(low, sources, 1.0)
+    correction = search.correction(low, sources, sources.place(1.0), 1.0)
     place, weight = np.zeros((SIDE * SIDE, 1, 2), np.int32), np.ones((SIDE * SIDE, 1), np.float32)
     heard = upscale.contributions(place, weight, depth.reshape(-1) > 0, SIDE, search.CELL, True)
     image, mask = np.zeros((4 * SIDE, 4 * SIDE, 3), np.uint8), np.zeros((4 * SIDE, 4 * SIDE), np.bool_)

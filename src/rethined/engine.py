@@ -278,12 +278,14 @@ class Engine:
         if sources is None:
             return None
         count, columns = sources.depth.size, sources.depth.shape[1]
+        places = sources.place(scale)
         place, hole = np.zeros((count, 1, 2), np.int32), np.zeros(count, np.bool_)
-        place[sources.cells, 0], hole[sources.cells] = sources.place(scale), True
+        place[sources.cells, 0], hole[sources.cells] = places, True
         ones, side = np.ones((count, 1), np.float32), int(search.CELL * scale)
         overlap = self.config.overlap
         heard = workers.begin(lambda: contributions(place, ones, hole, columns, side, overlap))
-        return Copies(correction=search.correction(core.low[0], sources, scale), heard=heard(), side=search.CELL)
+        lacking = search.correction(core.low[0], sources, places, scale)
+        return Copies(correction=lacking, heard=heard(), side=search.CELL)
 
     def _attended(
         self, small: Floats, holes: Floats, core: CoreOutput, scale: float, upscaler: Upscaler

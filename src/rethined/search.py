@@ -266,9 +266,9 @@ def align(grey: Shorts, depth: NDArray[np.uint8], cells: Ints, source: Ints, tog
     return result
 
 
-def correction(low: Floats, sources: Sources, scale: float) -> Floats:
+def correction(low: Floats, sources: Sources, place: Ints, scale: float) -> Floats:
     """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins: in the
-    hole as `low` (3, h, w), from the core, says, outside 0. `scale` as in `Sources.place`.
+    hole as `low` (3, h, w), from the core, says, outside 0. `place` is what `sources.place(scale)` says.
 
     That band u has at best the differences between neighbours p, q that the copies have, and the network's colours:
     it is the least sum over pairs of (u_q - u_p - g_pq)^2, with u = `low` in known cells, plus that over hole cells
@@ -276,9 +276,9 @@ def correction(low: Floats, sources: Sources, scale: float) -> Floats:
     source of p, averaged with that in the source of q. The network is trusted (t) most beside known cells, whose
     colours it sees; far from them it guesses.
     """
-    place = sources.place(scale).astype(np.float32) / np.float32(CELL * scale)
+    begin = place.astype(np.float32) / np.float32(CELL * scale)
     meld = _meld or plain.meld
-    result: Floats = meld(low, sources.cells, place, sources.depth, TRUST, RELAXATION, SWEEPS)
+    result: Floats = meld(low, sources.cells, begin, sources.depth, TRUST, RELAXATION, SWEEPS)
     return result
 
 

@@ -236,6 +236,24 @@ def _fill(target, mask, edge, width, rows, place, weight, vertical, horizontal, 
                         first = target[entry_top[0] + u, start : start + length]
                         for t in range(length):
                             total[t] = first[t]
+                    elif complete and entries == 4:  # as below, in two passes
+                        along = np.int64(3 * edge + begin)
+                        one = target[entry_top[0] + u, along + 3 * entry_left[0] :]
+                        two = target[entry_top[1] + u, along + 3 * entry_left[1] :]
+                        three = target[entry_top[2] + u, along + 3 * entry_left[2] :]
+                        four = target[entry_top[3] + u, along + 3 * entry_left[3] :]
+                        own, beside = horizontal[1, begin:], horizontal[entry_dx[1], begin:]
+                        w1, w2 = entry_weight[0] * vertical[1, u], entry_weight[1] * vertical[1, u]
+                        w3, w4 = (
+                            entry_weight[2] * vertical[entry_dy[2], u],
+                            entry_weight[3] * vertical[entry_dy[2], u],
+                        )
+                        for t in range(length):
+                            total[t] = w1 * own[t] * one[t]
+                        for t in range(length):
+                            value = np.float32(total[t] + w2 * beside[t] * two[t])
+                            value = np.float32(value + w3 * own[t] * three[t])
+                            total[t] = value + w4 * beside[t] * four[t]
                     else:
                         total[:length] = 0
                         norm[:length] = 0
