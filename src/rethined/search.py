@@ -283,6 +283,13 @@ def correction(low: Floats, sources: Sources, place: Ints, scale: float) -> Floa
 
 
 @compiled()
+def _row_and_column(cell, width):  # type: ignore[no-untyped-def]
+    """Where a cell is in a grid of `width`, by uint32, which is divided in half the time of int64."""
+    cell, width = np.uint32(cell), np.uint32(width)
+    return np.int64(cell // width), np.int64(cell % width)
+
+
+@compiled()
 def _regions(shift, cells, width):  # type: ignore[no-untyped-def]
     """Which region each of the grid's cells is in, -1 for known ones; for all regions in turn the cells beyond their
     borders, once for each side; where each region's begin in that list; and its shift.
@@ -290,9 +297,8 @@ def _regions(shift, cells, width):  # type: ignore[no-untyped-def]
     `shift` of every cell, 0 where known; `cells` the others, in reading order, of a grid of `width`.
     """
     root = np.arange(len(shift), dtype=np.int32)
-    columns = np.uint32(width)
     for i in range(len(cells)):
-        edge = np.uint32(cells[i]) % columns == 0
+        edge = _row_and_column(cells[i], width)[1] == 0
         for step in (width, 1):
             before = cells[i] - step
             if before < 0 or (step == 1 and edge) or shift[before] != shift[cells[i]]:
@@ -320,7 +326,7 @@ def _regions(shift, cells, width):  # type: ignore[no-untyped-def]
     for turn in range(2):  # counted, then listed
         for i in range(len(cells)):
             here = region[cells[i]]
-            x = np.int64(np.uint32(cells[i]) % columns)
+            x = _row_and_column(cells[i], width)[1]
             for n in range(4):
                 dx = -1 if n == 1 else 1 if n == 2 else 0
                 q = cells[i] + dx + (-width if n == 0 else width if n == 3 else 0)
@@ -356,7 +362,6 @@ def _nudge(  # type: ignore[no-untyped-def]
     sums = np.empty(8 * side, np.int64)
     offers = sums.reshape((side, 8))
     pixels = np.int64(grey.shape[1])
-    columns = np.uint32(width)
     for r in range(start, stop):
         if turn > 1:  # where nothing around has moved since the last turn, neither does this
             still = True
@@ -378,10 +383,10 @@ def _nudge(  # type: ignore[no-untyped-def]
             q = np.int64(beyond[n])
             if (shift[q] == 0) != (turn == 0):
                 continue
-            there = np.uint32(q + own[r])  # what the region's source has where q is
-            top, left = np.int64(4 * (there // columns)) - reach, np.int64(4 * (there % columns)) - reach
-            copied = np.uint32(q + shift[q])
-            y, x = np.int64(4 * (copied // columns)), np.int64(4 * (copied % columns))
+            row, column = _row_and_column(q + own[r], width)  # what the region's source has where q is
+            top, left = CELL * row - reach, CELL * column - reach
+            row, column = _row_and_column(q + shift[q], width)
+            y, x = CELL * row, CELL * column
             if turn:
                 y, x = y + before[region[q], 0], x + before[region[q], 1]
             slide(grey, top * pixels + left, y * pixels + x, pixels, sums)
@@ -456,13 +461,14 @@ def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[
     flat = joined.reshape(-1, 3)
     order = np.empty(len(cells), np.int64)
     number = np.full(h * w, -1, np.int32)  # of each cell in `order`
-    columns = np.uint32(w)  # which is divided by in half the time of int64
     even, odd = 0, 0
     for i in range(len(cells)):
-        even += (np.uint32(cells[i]) // columns + np.uint32(cells[i]) % columns) % np.uint32(2) == 0
+        y, x = _row_and_column(cells[i], w)
+        even += (y + x) % 2 == 0
     half, even = even, 0
     for i in range(len(cells)):
-        if (np.uint32(cells[i]) // columns + np.uint32(cells[i]) % columns) % np.uint32(2) == 0:
+        y, x = _row_and_column(cells[i], w)
+        if (y + x) % 2 == 0:
             at, even = even, even + 1
         else:
             at, odd = half + odd, odd + 1
@@ -477,7 +483,7 @@ def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[
         copied[i, 0], copied[i, 1], copied[i, 2] = _sample(colours, own[0], own[1])
     for i in range(len(cells)):
         own, cell = place[order[i]], cells[order[i]]
-        y, x = int(np.uint32(cell) // columns), int(np.uint32(cell) % columns)
+        y, x = _row_and_column(cell, w)
         target[i] = (y + 1) * (w + 2) + x + 1
         near = min(max((np.float32(4) - np.float32(depth[y, x])) / np.float32(2.5), np.float32(0)), np.float32(1))
         share[i] = np.float32(4) * (near * near) + trust
@@ -782,10 +788,9 @@ def _prepare(values, depth, side, number, coarser, inherits):  # type: ignore[no
     if not valid:
         near = 0
     across = (width >> 1) + 2 * MARGIN
-    columns = np.uint32(width)
     for i in range(near):
         here = places[i]
-        y, x = int(np.uint32(cells[i]) // columns), int(np.uint32(cells[i]) % columns)
+        y, x = _row_and_column(cells[i], width)
         source = np.int64(0)
         if len(coarser) and depth[y, x] >= inherits:
             above = ((y >> 1) + MARGIN) * across + (x >> 1) + MARGIN

@@ -405,12 +405,12 @@ def _moved(word, by):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _mend(target, mask, edge, width, spared, halves, first, last, weights, lanes, direct, further):  # type: ignore[no-untyped-def]
+def _mend(target, mask, edge, width, spared, halves, first, last, weights, direct, further):  # type: ignore[no-untyped-def]
     """What rows `first` to `last` are to become, of `width` columns from `edge` on of `target` (H, W * 3) and `mask`
     (H, W), uint8, by what `Upscaler.mend` says: where, (n,) places in all of `target`, and what, (n, 3). `weights`
-    (5, 5), and the same as `surroundings` takes them. `spared`, of a grid of as many half pixels, or empty."""
+    are as `surroundings` takes them. `spared`, of a grid of as many half pixels, or empty."""
     height, line_length = target.shape
-    columns, near = mask.shape[1], weights[1:4, 1:4].sum()
+    columns, near = mask.shape[1], weights[1, :, :15].sum() // 3
     sums = np.empty((2, 4), np.int64)  # of what is known and of what is hole: R, G and B, weighted, and the weights
     peak = np.int64(np.iinfo(target.dtype).max)
     # First which they are: of 60 columns at a time, as with two beside them these are the bits of a word.
@@ -445,12 +445,11 @@ def _mend(target, mask, edge, width, spared, halves, first, last, weights, lanes
                 if len(spared) and spared[2 * y // halves, 2 * x // halves]:
                     continue
                 if 2 <= y < height - 2 and 2 <= x < min(width - 2, columns - edge - 5):
-                    red, green, blue, known, other_red, other_green, other_blue, own = surroundings(
-                        target, mask, 3 * (y * columns + edge + x), y * columns + edge + x, columns, lanes
-                    )
-                    sums[0, 0], sums[0, 1], sums[0, 2], sums[0, 3] = red, green, blue, known
-                    sums[1, 0], sums[1, 1], sums[1, 2], sums[1, 3] = other_red, other_green, other_blue, own
-                    beside = own < near
+                    here = y * columns + edge + x
+                    around = surroundings(target, mask, 3 * here, here, columns, weights)
+                    sums[0, 0], sums[0, 1], sums[0, 2], sums[0, 3] = around[:4]
+                    sums[1, 0], sums[1, 1], sums[1, 2], sums[1, 3] = around[4:]
+                    beside = sums[1, 3] < near
                 else:
                     sums[:] = 0
                     beside = False
@@ -458,11 +457,8 @@ def _mend(target, mask, edge, width, spared, halves, first, last, weights, lanes
                         line, holes = target[v], mask[v]
                         for u in range(max(x - 2, 0), min(x + 3, width)):
                             kind = np.uintp(holes[edge + u])
-                            touches = abs(v - y) < 2 and abs(u - x) < 2
-                            if kind and not touches:
-                                continue
-                            beside |= touches and not kind
-                            at, share = 3 * (edge + u), weights[v - y + 2, u - x + 2]
+                            beside |= abs(v - y) < 2 and abs(u - x) < 2 and not kind
+                            at, share = 3 * (edge + u), np.int64(weights[kind, v - y + 2, 3 * (u - x + 2)])
                             for c in range(3):
                                 sums[kind, c] += share * np.int64(line[at + c])
                             sums[kind, 3] += share
@@ -627,7 +623,7 @@ class Upscaler:
         flat, bits = _flat(target, mask, window)
         arguments = (flat, bits, window.left, window.width, spared, int(2 * window.scale))
         parts: list[tuple[NDArray[np.int64], NDArray[Any]]] = []
-        options = (BESIDE, BESIDE_LANES, *MENDED)
+        options = (BESIDE_LANES, *MENDED)
         self.workers.spread(lambda a, b: parts.append(_mend(*arguments, a, b, *options)), window.height)
         for places, values in parts:
             _put(flat.reshape(-1), places, values)

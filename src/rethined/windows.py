@@ -229,12 +229,10 @@ def _divide(blocks, levels):  # type: ignore[no-untyped-def]
     count = 2 ** (levels + 1) - 1
     boxes = np.empty((count, 6), np.int64)
     boxes[:, 4:] = -1
-    exists = np.zeros(count, np.bool_)
-    exists[0] = True
     boxes[0, 0], boxes[0, 1], boxes[0, 2], boxes[0, 3] = 0, blocks.shape[0], 0, blocks.shape[1]
     lines, columns = np.empty(blocks.shape[0], np.int64), np.empty(blocks.shape[1], np.int64)
     for n in range(count):
-        if not exists[n]:
+        if n and boxes[(n - 1) // 2, 5] < 0:
             continue
         top, bottom, left, right = boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3]
         columns[left:right] = 0
@@ -282,7 +280,6 @@ def _divide(blocks, levels):  # type: ignore[no-untyped-def]
                 at = line
         boxes[n, 5] = crossed[begin + at] * BLOCK
         for m in range(2 * n + 1, 2 * n + 3):
-            exists[m] = True
             boxes[m, 0], boxes[m, 1], boxes[m, 2], boxes[m, 3] = top, bottom, left, right
         edge = 0 if upright else 2
         boxes[2 * n + 2, edge] = boxes[2 * n + 1, edge + 1] = begin + at
