@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rethined
+from rethined import windows
 from rethined.engine import Engine
 from rethined.errors import InputError, RethinedWarning, WeightsError
 from rethined.masks import free_form
@@ -214,6 +215,18 @@ def test_profile_names_every_stage(engine: Engine) -> None:
     times = engine.profile(picture(64, 64), free_form(64, 64, np.random.default_rng(0)))
     assert list(times) == ["copy", "plan", "shrink", "core", "match", "upscale"]
     assert all(value >= 0 for value in times.values())
+
+
+def test_stages_take_no_longer_than_the_call(engine: Engine) -> None:
+    mask = np.zeros((2000, 2000), np.bool_)
+    mask[100:150, 100:150] = mask[100:150, 1800:1850] = mask[1400:1800, 800:1200] = True
+    found = engine._windows(mask)
+    groups = windows.beside(found, windows.waits(found, mask), 2)
+    assert [len(group) for group in groups] == [2, 1]  # two windows beside each other, and then one by all threads
+    image = picture(2000, 2000)
+    started = time.perf_counter()
+    times = engine.profile(image, mask)
+    assert 0 < sum(times.values()) <= 1000 * (time.perf_counter() - started)
 
 
 def test_frames_are_filled_in_place_and_into_given_arrays(engine: Engine) -> None:

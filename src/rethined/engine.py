@@ -58,6 +58,10 @@ class _Laps:
             self._times[stage] = self._times.get(stage, 0) + (now - self._clock) * self._share
         self._clock = now
 
+    def resume(self) -> None:
+        """What has passed since the last stage is no part of any of these: others have noted it."""
+        self._clock = time.perf_counter()
+
     def beside(self, threads: int) -> _Laps:
         """From now on, into the same times, of a thread that has as many others beside it as make `threads`: so much
         less of each is waited for."""
@@ -208,6 +212,7 @@ class Engine:
                 fill(group[0], alone=False)
             else:
                 workers.in_order(partial(fill, alone=True), {n: after[n] for n in group})
+                laps.resume()
         copied()
         if guessed:
             warnings.warn(
