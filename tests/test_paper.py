@@ -29,6 +29,7 @@ from rethined.model import Rethined
 from rethined.train.config import CPU_RECIPE, changed
 from rethined.train.data import load_folder
 from rethined.train.loop import train
+from rethined.workers import Workers
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT / "examples" / "photos"
@@ -200,10 +201,10 @@ def test_the_frontier_trains_everything_before_it_times_anything(
     events: list[str] = []
     choices = {name: ablation.FRONTIER[name] for name in (DESIGN, "narrowest")}
 
-    def core(path: Path, threads: int) -> OnnxBackend:
-        assert threads == 1
+    def core(path: Path, workers: Workers) -> OnnxBackend:
+        assert workers.threads == 1
         events.append("loaded")
-        return OnnxBackend(path, threads)
+        return OnnxBackend(path, workers)
 
     monkeypatch.setattr(ablation, "load_folder", lambda folder, *arguments: load_folder(folder, 128)[:1])
     monkeypatch.setattr(ablation, "FRONTIER", choices)

@@ -20,6 +20,7 @@ from rethined.engine import Engine
 from rethined.masks import free_form
 from rethined.upscale import Upscaler
 from rethined.windows import BLOCK, GRID, GRID_GROWTH, MARGIN, THIN_SHARE, Window, find, whole
+from rethined.workers import Workers
 
 Bools = NDArray[np.bool_]
 PHOTOS = Path(__file__).parent.parent / "examples" / "photos"
@@ -331,7 +332,7 @@ def test_another_runtime_is_not_called_by_several_threads() -> None:
         """What fails if it is."""
 
         def __init__(self) -> None:
-            self._core, self._busy = OnnxBackend(None, 1), threading.Lock()
+            self._core, self._busy = OnnxBackend(None, Workers(1)), threading.Lock()
             self.config, self.size = self._core.config, self._core.size
 
         def run(self, *inputs: Any) -> CoreOutput:

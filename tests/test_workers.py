@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rethined import workers
@@ -115,6 +116,72 @@ def test_other_threads_are_kept_off_the_core_of_the_caller(monkeypatch: pytest.M
         finally:
             os.sched_setaffinity(0, cores)
         assert allowed() == cores
+
+
+@pytest.mark.skipif(workers._core() is None, reason="the system does not say where threads run")
+def test_a_caller_with_no_more_cores_than_threads_is_held_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("there is one core")
+    several, core = Workers(len(cores)), min(cores)
+    monkeypatch.setattr(workers, "_core", lambda: core)
+    inside: list[set[int]] = []
+    go, gone = threading.Event(), threading.Event()
+
+    def look() -> None:
+        inside.append(os.sched_getaffinity(0))
+
+    def call_too() -> None:
+        assert go.wait(10)
+        with several.apart():
+            look()
+        gone.set()
+
+    second = threading.Thread(target=call_too)
+    second.start()
+
+    def fail() -> None:
+        with several.apart():
+            look()
+            with several.apart():
+                look()
+            look()  # still held
+            go.set()  # a second caller is not
+            assert gone.wait(10)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    second.join()
+    look()
+    with several.apart():  # for who is released may be held again
+        look()
+    caller = threading.get_native_id()
+    several.together(lambda: look() if threading.get_native_id() == caller else None)
+    look()
+    assert inside == [{core}, {core}, {core}, cores, cores, {core}, {core}, cores]
+    inside.clear()
+    with Workers(len(cores) - 1).apart():  # with a core to spare the system may move it
+        look()
+    assert inside == [cores]
+
+
+@pytest.mark.skipif(workers._core() is None, reason="the system does not say where threads run")
+def test_threads_of_the_network_are_kept_off_the_core_of_the_caller() -> None:
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("there is one core")
+    before = workers._threads()
+    engine = Engine(threads=2)
+    (own,) = workers._threads() - before
+    assert os.sched_getaffinity(own) == cores
+    image, mask = np.zeros((512, 512, 3), np.uint8), np.zeros((512, 512), np.bool_)
+    mask[100:300, 100:300] = True
+    engine(image, mask)
+    allowed = os.sched_getaffinity(own)
+    assert allowed < cores
+    assert len(allowed) == len(cores) - 1
+    assert os.sched_getaffinity(0) == cores
 
 
 @pytest.mark.parametrize(

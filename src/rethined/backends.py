@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rethined import weights
 from rethined.config import ModelConfig
 from rethined.errors import BackendError, WeightsError
+from rethined.workers import Workers
 
 
 class CoreOutput(NamedTuple):
@@ -72,21 +73,21 @@ def _session(data: bytes, threads: int) -> Any:
 
 
 class OnnxBackend:
-    """ONNX Runtime on the CPU.
+    """ONNX Runtime on the CPU, with as many threads as `workers` has; its own are placed as theirs are.
 
     Raises:
         InputError: no such file.
         WeightsError: not an intact core written by rethined's exporter.
     """
 
-    def __init__(self, path: Path | None, threads: int) -> None:
+    def __init__(self, path: Path | None, workers: Workers) -> None:
         import onnxruntime as ort
         from onnxruntime.capi import onnxruntime_pybind11_state as states
 
         ort.disable_telemetry_events()  # where it was loaded before this package, which tells it to send nothing
         name, data, digest = weights.read(path)
         try:
-            self._session = _session(data, threads)
+            self._session = workers.adopt(lambda: _session(data, workers.threads))
         except (states.InvalidProtobuf, states.InvalidGraph, states.Fail, states.InvalidArgument) as error:
             raise WeightsError(f"{name} is not an ONNX model that runs here: {str(error).splitlines()[0]}") from error
         metadata = self._session.get_modelmeta().custom_metadata_map
@@ -102,9 +103,9 @@ class OnnxBackend:
             "macs at 512": int(metadata.get("rethined.macs", 0)),
             "runtime": f"onnxruntime {ort.__version__}",
             "providers": self._session.get_providers(),
-            "threads": threads,
+            "threads": workers.threads,
         }
-        self._data = data
+        self._data, self._workers = data, workers
         self._alone: OnnxBackend | None = None
         self._asked = False
 
@@ -118,7 +119,7 @@ class OnnxBackend:
             return self
         if self._alone is None:
             other = copy.copy(self)
-            other._session = _session(self._data, 1)
+            other._session, other._workers = _session(self._data, 1), Workers(1)
             self._alone = other
         return self._alone
 
@@ -127,7 +128,8 @@ class OnnxBackend:
     ) -> CoreOutput:
         feeds = {"image": image, "mask": mask} | ({} if detail is None else {"detail": detail})
         try:
-            return CoreOutput(*self._session.run(None, feeds))
+            with self._workers.apart():
+                return CoreOutput(*self._session.run(None, feeds))
         except RuntimeError as error:
             raise BackendError(f"ONNX Runtime could not run the model: {str(error).splitlines()[0]}") from error
 

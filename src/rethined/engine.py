@@ -97,8 +97,8 @@ class Engine:
             raise InputError(f"weights is of type {type(weights).__name__}; give the path of a file")
         threads = int(threads or min(usable_cores(), MOST))
         path = Path(weights) if weights is not None else None
-        self._backend = backend or OnnxBackend(path, threads)
         self._upscaler, self._alone = Upscaler(threads), Upscaler(1)
+        self._backend = backend or OnnxBackend(path, self._upscaler.workers)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

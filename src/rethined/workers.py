@@ -6,9 +6,9 @@ import ctypes
 import math
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -25,18 +25,31 @@ class Workers:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._others: list[int] = []
+        """Threads that work for the caller, by the system's numbers: this one's own, and those of `adopt`."""
         # No method: threads hold it as long as they live, and they live as long as this does.
         note = partial(_note, self._others)
         self._pool = ThreadPoolExecutor(threads - 1, initializer=note) if threads > 1 else None
         self._kept_free: tuple[int, int] | None = None
         """The core that other threads are kept off, and how many of them."""
+        self._held = threading.Lock()
+        """While a caller is held on its core."""
+
+    def adopt(self, make: Callable[[], T]) -> T:
+        """What `make()` returns; threads that it begins, of a library that is no Python, are placed as this one's own
+        are."""
+        with _adopting:
+            before = _threads()
+            made = make()
+            self._others.extend(_threads() - before)
+        return made
 
     def together(self, work: Callable[[], object]) -> None:
         """Call `work` on every thread, the caller's too, at once; those that have not begun when the caller's returns
         are not waited for, and never begin."""
         others = [self._submit(self._pool, work) for _ in range(self.threads - 1)] if self._pool else []
         try:
-            work()
+            with self.apart() if others else nullcontext():
+                work()
         finally:
             begun = [other for other in others if not other.cancel()]
             if begun:
@@ -111,19 +124,64 @@ class Workers:
         self.together(go_on)
 
     def _submit(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> Future[T]:
-        """Call `work` on a thread of the `pool`; where the system lets us, on another core than the caller's, but for
-        a thread that is called for the first time.
-
-        Left to itself the system at times wakes a thread where the one that calls it goes on, and leaves both there
-        for a whole fill, which then takes as long as on one core: many fills after a pause did.
-        """
-        core, count = _core(), len(self._others)
-        if core is not None and (core, count) != self._kept_free and len(cores := os.sched_getaffinity(0)) > 1:
-            self._kept_free = core, count
-            for thread in self._others:
-                with suppress(OSError):  # where that is forbidden
-                    os.sched_setaffinity(thread, cores - {core})
+        """Call `work` on a thread of the `pool`, on another core than the caller's but for the first time."""
+        self._keep_off()
         return pool.submit(work)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """While this lasts, the calling thread and those that work for it are on different cores, where the system
+        lets us.
+
+        Left to itself the system at times wakes one of them where another goes on, and leaves both there for a whole
+        fill, which then takes as long as on one core: many fills after a pause did. So others are kept off the
+        caller's core. The caller waits for them now and then and is woken, too: where it has no more cores than
+        threads it is held where it is, if no other caller is held already.
+        """
+        core, cores = self._keep_off()
+        if not 1 < len(cores) <= self.threads or not self._held.acquire(blocking=False):
+            yield
+            return
+        try:
+            _move(0, {core})
+            yield
+        finally:
+            _move(0, cores)
+            self._held.release()
+
+    def _keep_off(self) -> tuple[int, set[int]]:
+        """Others are kept off the caller's core: which that is, and on which it may be; none where that is unknown,
+        and nobody is moved."""
+        core = _core()
+        if core is None:
+            return 0, set()
+        cores, kept = os.sched_getaffinity(0), (core, len(self._others))
+        if kept != self._kept_free and len(cores) > 1:
+            self._kept_free = kept
+            caller = threading.get_native_id()
+            for thread in self._others:
+                if thread != caller:
+                    _move(thread, cores - {core})
+        return core, cores
+
+
+def _move(thread: int, cores: set[int]) -> None:
+    """Let a thread, 0 for the caller, be on these cores alone, unless the system forbids it or the thread is gone."""
+    with suppress(OSError):
+        os.sched_setaffinity(thread, cores)
+
+
+_adopting = threading.Lock()
+
+
+def _threads() -> set[int]:
+    """Threads of this process that Python knows nothing of, by the system's numbers; none where that cannot be known,
+    as on other systems than Linux."""
+    try:
+        every = {int(task.name) for task in Path("/proc/self/task").iterdir()}
+    except OSError:
+        return set()
+    return every - {thread.native_id for thread in threading.enumerate()}
 
 
 def _note(threads: list[int]) -> None:

@@ -22,6 +22,7 @@ from rethined.model import Rethined
 from rethined.train.config import CPU_RECIPE, TrainConfig, changed
 from rethined.train.data import Batches, DeviceBatches, HostBatches, Photos, load_folder
 from rethined.train.loop import Trainer
+from rethined.workers import Workers
 
 PHOTOGRAPHS = 8
 """Of the validation folder, measured on."""
@@ -156,7 +157,7 @@ def core_times(models: Mapping[str, Rethined], threads: int) -> dict[str, Any]:
             file = Path(folder) / f"{number}.onnx"
             export_core(model, file, {})
             inputs = sample(model.config, Size(TIMED_SIDE, TIMED_SIDE), 0)
-            calls[name] = partial(OnnxBackend(file, threads).run, *(value.numpy() for value in inputs))
+            calls[name] = partial(OnnxBackend(file, Workers(threads)).run, *(value.numpy() for value in inputs))
         return latency.alternate(calls, runs=TIMED_RUNS, warmup=10)
 
 
