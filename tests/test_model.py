@@ -16,7 +16,7 @@ from rethined.errors import WeightsError
 from rethined.masks import free_form
 from rethined.model import Rethined
 from rethined.model.blocks import RepConv, fused
-from rethined.model.coarse import calmed, pull_push, spread
+from rethined.model.coarse import beside_thick, calmed, pull_push, spread
 from rethined.model.patch_match import (
     Attention,
     contributions,
@@ -380,6 +380,35 @@ def test_the_network_is_calmed_deep_inside_holes_only() -> None:
     got = calmed(residual, cells)
     torch.testing.assert_close(got[..., :6, :], residual[..., :6, :])
     torch.testing.assert_close(got[..., 14, 12], residual[..., 12:17, 10:15].mean((2, 3)))
+
+
+def test_scratches_and_specks_are_left_to_the_pull_push_fill() -> None:
+    """A slow loop says which cells are beside 2 x 2 of which nothing is known."""
+    known = torch.tensor(np.random.default_rng(0).choice([0, 0, 0, 0.25, 1], (1, 1, 24, 24)), dtype=torch.float32)
+    known[..., :8, :] = 1
+    known[..., 2:4, 3:5] = 0
+    known[..., 2, 10:20] = 0  # one cell thick
+    want = torch.zeros(24, 24)
+    for y in range(23):
+        for x in range(23):
+            if not known[0, 0, y : y + 2, x : x + 2].any():
+                want[max(y - 1, 0) : y + 3, max(x - 1, 0) : x + 3] = 1
+    got = beside_thick(known)[0, 0]
+    assert torch.equal(got, want)
+    assert got[1:5, 2:6].all()
+    assert not got[:6, 10:].any()
+    assert 0 < got[8:].mean() < 1
+    # The model's part: with any weights, a hole of one cell is filled by pull-push, a larger one is not.
+    model = Rethined(DEFAULT).eval()
+    torch.nn.init.normal_(model.coarse.head.weight)
+    image, mask = torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
+    mask[..., 10:13, 8:40] = 1
+    mask[..., 40:56, 32:52] = 1
+    with torch.no_grad():
+        got = model.coarse(image * (1 - mask), mask).image
+        base = pull_push(*model.coarse.known(image * (1 - mask), mask)[:2], model.coarse.levels)
+    assert torch.equal(got[..., :9, :], base[..., :9, :])
+    assert ((got - base)[..., 10:14, 8:13].abs().amin(1) > 1e-3).all()
 
 
 def test_a_hole_may_begin_in_the_first_patch() -> None:
