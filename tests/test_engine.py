@@ -21,7 +21,7 @@ from PIL import Image
 
 import rethined
 from rethined import windows
-from rethined.engine import Engine
+from rethined.engine import Engine, _interruptible
 from rethined.errors import InputError, RethinedWarning, WeightsError
 from rethined.masks import free_form
 
@@ -211,6 +211,31 @@ def test_what_copies_an_engine_is_told_what_to_do(engine: Engine, copied: Callab
         copied(engine)
 
 
+@pytest.mark.parametrize("numba", [True, False])
+@pytest.mark.parametrize(("height", "width"), [(150, 200), (1100, 900), (40, 1500)])
+def test_a_mask_may_be_a_view_of_other_bytes(
+    numba: bool, height: int, width: int, request: pytest.FixtureRequest
+) -> None:
+    if not numba:
+        request.getfixturevalue("without_numba")
+    engine, image = Engine(threads=2), picture(height, width)
+    rng = np.random.default_rng(1)
+    mask = free_form(height, width, rng, coverage=(0.2, 0.3))
+    mask[:3, :7] = mask[-2:, -50:] = mask[20:, :1] = True  # also where windows end
+    want = engine(image, mask)
+    for other in (mask * np.uint8(255), mask * np.uint8(2), mask * rng.integers(1, 256, mask.shape).astype(np.uint8)):
+        np.testing.assert_array_equal(engine(image, other.view(np.bool_)), want)
+
+
+def test_an_interrupt_stays_one() -> None:
+    def fail(cause: BaseException | None) -> None:
+        raise SystemError("a function returned a result with an exception set") from cause
+
+    for cause, raised in ((KeyboardInterrupt(), KeyboardInterrupt), (ValueError(), SystemError), (None, SystemError)):
+        with pytest.raises(raised):
+            _interruptible(fail)(cause)
+
+
 def test_profile_names_every_stage(engine: Engine) -> None:
     times = engine.profile(picture(64, 64), free_form(64, 64, np.random.default_rng(0)))
     assert list(times) == ["copy", "plan", "shrink", "core", "match", "upscale"]
@@ -234,7 +259,7 @@ def test_frames_are_filled_in_place_and_into_given_arrays(engine: Engine) -> Non
     mask[200:300, 400:700] = True
     frames = [picture(720, 1280, seed) for seed in range(3)]
     want = [engine(frame, mask) for frame in frames]
-    out = np.empty_like(frames[0])
+    out, image_bytes = np.empty_like(frames[0]), frames[0].nbytes
     for frame, filled in zip(frames, want, strict=True):
         assert engine(frame, mask, out=out) is out
         np.testing.assert_array_equal(out, filled)
@@ -245,6 +270,17 @@ def test_frames_are_filled_in_place_and_into_given_arrays(engine: Engine) -> Non
             engine(frames[0], mask, out=wrong)
     with pytest.raises(InputError, match="out is of type list"):
         engine(frames[0], mask, out=[1])  # type: ignore[call-overload]
+    shared = np.zeros(2 * image_bytes, np.uint8)
+    image = shared[:image_bytes].reshape(frames[0].shape)
+    for part in (3000, image_bytes - 3000):  # an array of its own is one that has no byte in common
+        with pytest.raises(InputError, match="memory in common"):
+            engine(image, mask, out=shared[part : part + image_bytes].reshape(image.shape))
+    hole = shared[: mask.size].view(np.bool_).reshape(mask.shape)
+    with pytest.raises(InputError, match="memory in common with the image or the mask"):
+        engine(frames[0], hole, out=image)
+    beside = shared[image_bytes:].reshape(image.shape)
+    image[...] = frames[0]
+    np.testing.assert_array_equal(engine(image, mask, out=beside), want[0])
     out.flags.writeable = False
     with pytest.raises(InputError, match="out is read-only"):
         engine(frames[0], mask, out=out)

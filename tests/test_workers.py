@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import math
 import os
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +187,108 @@ def test_threads_of_the_network_are_kept_off_the_core_of_the_caller() -> None:
     assert allowed < cores
     assert len(allowed) == len(cores) - 1
     assert os.sched_getaffinity(0) == cores
+
+
+@pytest.mark.skipif(workers._core() is None, reason="the system does not say where threads run")
+def test_who_is_held_is_released_even_if_interrupted_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("there is one core")
+    several, move = Workers(len(cores)), workers._move
+    interrupts = [KeyboardInterrupt()]
+
+    def moved(thread: int, to: set[int]) -> None:
+        if to == cores and interrupts:
+            raise interrupts.pop()
+        move(thread, to)
+
+    monkeypatch.setattr(workers, "_move", moved)
+    with pytest.raises(KeyboardInterrupt), several.apart():
+        assert len(os.sched_getaffinity(0)) == 1
+    assert os.sched_getaffinity(0) == cores
+    with several.apart():
+        assert len(os.sched_getaffinity(0)) == 1  # once more
+
+
+@pytest.mark.skipif(not workers._threads(), reason="the system does not say which threads there are")
+def test_nobody_elses_thread_is_adopted() -> None:
+    with unknown_threads() as begin:
+        mine, theirs = Workers(2), Workers(2)
+        mine.adopt(begin)
+        theirs.adopt(lambda: (begin(), begin()))
+        assert len(mine._others) == 1
+        assert theirs._others == []
+
+
+@contextmanager
+def unknown_threads() -> Iterator[Callable[[], None]]:
+    """What begins a thread that Python's list of threads does not have, until the end."""
+    end = threading.Event()
+
+    def begin() -> None:
+        there = threading.Event()
+
+        def wait() -> None:
+            there.set()
+            end.wait(10)
+
+        _thread.start_new_thread(wait, ())
+        assert there.wait(10)
+
+    yield begin
+    end.set()
+
+
+FORKED = """
+import os, sys
+import numpy as np
+from rethined.engine import Engine
+
+image = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+mask = np.zeros((600, 800), np.bool_)
+mask[100:300, 200:600] = True
+engine = Engine(threads=2)
+want = [engine(image, mask) for _ in range(2)][1]
+workers = engine._upscaler.workers
+affinity = getattr(os, "sched_getaffinity", lambda thread: None)
+before = [affinity(thread) for thread in workers._others]
+child = os.fork()
+if not child:
+    same = all((engine(image, mask) == want).all() for _ in range(5))
+    os._exit(0 if same and workers._pool._work_queue.qsize() == 0 else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert [affinity(thread) for thread in workers._others] == before
+assert (engine(image, mask) == want).all()
+"""
+ENDED = """
+import threading, time
+import numpy as np
+from rethined.engine import Engine
+
+image = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+mask = np.zeros((600, 800), np.bool_)
+mask[100:300, 200:600] = mask[500:505, :5] = True
+engine = Engine(threads=2)
+want = engine(image, mask)
+
+def late():
+    threading.main_thread().join()
+    time.sleep(0.2)
+    print((engine(image, mask) == want).all())
+
+threading.Thread(target=late).start()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_process_begins_threads_of_its_own() -> None:
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=120)
+
+
+def test_a_thread_that_outlives_the_main_one_fills() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDED], check=True, timeout=120, capture_output=True, text=True)
+    assert done.stdout == "True\n"
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(

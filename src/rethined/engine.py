@@ -7,9 +7,9 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, ParamSpec, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +28,28 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8 | np.uint16]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 MOST = 8
 """Threads, unless told: a fill is cut into too few parts for more, and those without one only wait."""
+
+
+def _interruptible(function: Callable[P, T]) -> Callable[P, T]:
+    """An interrupt that comes as a compiled loop returns is made a SystemError there, which a program takes for an
+    error and goes on: it is raised as what it was."""
+
+    @wraps(function)
+    def call(*arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return function(*arguments, **named)
+        except SystemError as error:
+            if error.__cause__ is None or isinstance(error.__cause__, Exception):
+                raise
+            raise error.__cause__ from None
+
+    return call
 
 
 class Copies(NamedTuple):
@@ -169,11 +187,12 @@ class Engine:
         mask[:8, :8] = True
         self._fill(image, mask, {})
 
+    @_interruptible
     def _fill(self, image: Image, mask: Mask, times: dict[str, float], out: Image | None = None) -> Image:
         laps = _Laps(times)
         _check(image, mask)
-        if out is not None and (out.shape != image.shape or out.dtype != image.dtype or not out.flags.c_contiguous):
-            raise InputError(f"out is {out.dtype} {out.shape}; give a C-contiguous {image.dtype} {image.shape}")
+        if out is not None:
+            _check_out(out, image, mask)
         source = _plain(image)
         mine = not np.may_share_memory(source, image)
         result = out if out is not None else source if mine else np.empty_like(source)
@@ -368,3 +387,14 @@ def _check(image: Image, mask: Mask) -> None:
         )
     if not mask.size:
         raise InputError("image is empty; give at least one pixel")
+
+
+def _check_out(out: Image, image: Image, mask: Mask) -> None:
+    if out.shape != image.shape or out.dtype != image.dtype or not out.flags.c_contiguous:
+        raise InputError(f"out is {out.dtype} {out.shape}; give a C-contiguous {image.dtype} {image.shape}")
+    whole = out.ctypes.data == image.ctypes.data and image.flags.c_contiguous
+    if np.may_share_memory(out, mask) or (np.may_share_memory(out, image) and not whole):
+        raise InputError(
+            "out has part of its memory in common with the image or the mask; give an array of its own, or the image "
+            "itself"
+        )

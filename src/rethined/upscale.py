@@ -210,7 +210,7 @@ def _fill(target, mask, edge, width, rows, place, weight, vertical, horizontal, 
                 for y in range(y0, y1):
                     holes = 0
                     for x in range(x0, x1):
-                        holes += mask[y, edge + x]
+                        holes += mask[y, edge + x] != 0
                     if not holes:
                         continue
                     u = y - top
@@ -312,7 +312,7 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
         if inside:
             line, known = image[y, 3 * edge : 3 * (edge + width)], mask[y, edge : edge + width]
             for x in range(width):
-                holes[y, x] = np.float32(known[x])
+                holes[y, x] = np.float32(known[x] != 0)
             for c in range(3):
                 row = small[c, y]
                 for x in range(width):
@@ -456,7 +456,7 @@ def _mend(target, mask, edge, width, spared, halves, first, last, weights, direc
                     for v in range(max(y - 2, 0), min(y + 3, height)):
                         line, holes = target[v], mask[v]
                         for u in range(max(x - 2, 0), min(x + 3, width)):
-                            kind = np.uintp(holes[edge + u])
+                            kind = np.uintp(holes[edge + u] != 0)
                             beside |= abs(v - y) < 2 and abs(u - x) < 2 and not kind
                             at, share = 3 * (edge + u), np.int64(weights[kind, v - y + 2, 3 * (u - x + 2)])
                             for c in range(3):
@@ -501,6 +501,12 @@ def _flat(image: NDArray[Any], mask: NDArray[np.bool_], window: Window) -> tuple
     return image[lines].reshape(window.height, -1), mask[lines].view(np.uint8)
 
 
+def _clean(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Of bytes that are 0 or 1, as NumPy takes for granted: those of a view of another mask, of 0 and 255, are not.
+    The compiled loops take any that is not 0 for True."""
+    return np.asarray(mask.view(np.uint8) != 0)
+
+
 class Upscaler:
     """The two ends of the engine that touch every pixel, spread over `threads`; safe to share between threads."""
 
@@ -518,7 +524,7 @@ class Upscaler:
         halved = int(window.scale % 1 > 0)
         factor = int(window.scale * (1 + halved))
         if _shrink is None:
-            part = window.of(image), window.of(mask)
+            part = window.of(image), _clean(window.of(mask))
             return Small(*plain.shrink(*part, factor, halved, (h, w), patch_size))
         small, holes, energy = self._buffers(h, w, patch_size)
         flat, bits = _flat(image, mask, window)
@@ -580,7 +586,7 @@ class Upscaler:
         flat_correction = correction.reshape(h, w * 3)
         horizontal = np.repeat(vertical, 3, axis=1)
         if _fill is None:
-            plain.fill(window.of(target), window.of(mask), heard, vertical, correction, scale, columns)
+            plain.fill(window.of(target), _clean(window.of(mask)), heard, vertical, correction, scale, columns)
             return
         self.workers.spread(
             lambda a, b: _fill(
@@ -618,7 +624,7 @@ class Upscaler:
         if rim is not None:
             spared = np.asarray(cv2.dilate(rim.view(np.uint8), np.ones((3, 3), np.uint8)))
         if _mend is None:
-            plain.mend(window.of(target), window.of(mask), spared, int(2 * window.scale), BESIDE, MENDED)
+            plain.mend(window.of(target), _clean(window.of(mask)), spared, int(2 * window.scale), BESIDE, MENDED)
             return
         flat, bits = _flat(target, mask, window)
         arguments = (flat, bits, window.left, window.width, spared, int(2 * window.scale))

@@ -6,6 +6,7 @@ import ctypes
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext, suppress
@@ -24,29 +25,37 @@ class Workers:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+        self._begin_anew()
+        _every.add(self)
+
+    def _begin_anew(self) -> None:
+        """As at first, without any other thread, as after a fork, which copies none."""
         self._others: list[int] = []
         """Threads that work for the caller, by the system's numbers: this one's own, and those of `adopt`."""
         # No method: threads hold it as long as they live, and they live as long as this does.
         note = partial(_note, self._others)
-        self._pool = ThreadPoolExecutor(threads - 1, initializer=note) if threads > 1 else None
+        self._pool = ThreadPoolExecutor(self.threads - 1, initializer=note) if self.threads > 1 else None
         self._kept_free: tuple[int, int] | None = None
         """The core that other threads are kept off, and how many of them."""
         self._held = threading.Lock()
         """While a caller is held on its core."""
 
     def adopt(self, make: Callable[[], T]) -> T:
-        """What `make()` returns; threads that it begins, of a library that is no Python, are placed as this one's own
-        are."""
+        """What `make()` returns; the threads that it begins, of a library that is no Python and one fewer than these
+        are, are placed as this one's own are. Where others begin at that moment, nobody is: they might be those of
+        another program's part."""
         with _adopting:
             before = _threads()
             made = make()
-            self._others.extend(_threads() - before)
+            begun = _threads() - before
+        if len(begun) == self.threads - 1:
+            self._others.extend(begun)
         return made
 
     def together(self, work: Callable[[], object]) -> None:
         """Call `work` on every thread, the caller's too, at once; those that have not begun when the caller's returns
         are not waited for, and never begin."""
-        others = [self._submit(self._pool, work) for _ in range(self.threads - 1)] if self._pool else []
+        others = [other for _ in range(self.threads - 1) if (other := self._submit(work))]
         try:
             with self.apart() if others else nullcontext():
                 work()
@@ -60,10 +69,10 @@ class Workers:
     def begin(self, work: Callable[[], T]) -> Callable[[], T]:
         """Call `work` on another thread, if there is one; what is returned waits for it, and returns its result, or
         does it where no thread has been free to begin. It may be called often, and by several threads."""
-        if self._pool is None:
+        begun = self._submit(work)
+        if begun is None:
             done = work()
             return lambda: done
-        begun = self._submit(self._pool, work)
         results: list[T] = []
         lock = threading.Lock()
 
@@ -123,10 +132,16 @@ class Workers:
 
         self.together(go_on)
 
-    def _submit(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> Future[T]:
-        """Call `work` on a thread of the `pool`, on another core than the caller's but for the first time."""
+    def _submit(self, work: Callable[[], T]) -> Future[T] | None:
+        """Call `work` on another thread, on another core than the caller's but for the first time; None if there is
+        none."""
+        if self._pool is None:
+            return None
         self._keep_off()
-        return pool.submit(work)
+        try:
+            return self._pool.submit(work)
+        except RuntimeError:  # at a program's end, when no thread may begin, others still work
+            return None
 
     @contextmanager
     def apart(self) -> Iterator[None]:
@@ -146,8 +161,13 @@ class Workers:
             _move(0, {core})
             yield
         finally:
-            _move(0, cores)
-            self._held.release()
+            try:
+                _move(0, cores)
+            except BaseException:  # an interrupt may come here, too
+                _move(0, cores)
+                raise
+            finally:
+                self._held.release()
 
     def _keep_off(self) -> tuple[int, set[int]]:
         """Others are kept off the caller's core: which that is, and on which it may be; none where that is unknown,
@@ -172,6 +192,19 @@ def _move(thread: int, cores: set[int]) -> None:
 
 
 _adopting = threading.Lock()
+_every = weakref.WeakSet[Workers]()
+
+
+def _after_fork() -> None:
+    """In a child: other threads are the parent's, and not to be moved or waited for."""
+    global _adopting
+    _adopting = threading.Lock()
+    for workers in _every:
+        workers._begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _threads() -> set[int]:
