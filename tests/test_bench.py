@@ -352,8 +352,9 @@ def test_quality_refuses(photos: Path, lpips: Lpips, tmp_path: Path) -> None:
     for text in ("strokes", "clouds-10-20", "strokes-a-b", "strokes-20-10", "strokes-0-10", "no/such/folder"):
         with pytest.raises(InputError, match=r"KIND-LOW-HIGH.*or a folder"):
             measure.parse_masks(text)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no photographs in"):
-        measure.find_photos(tmp_path)
+        measure.find_photos(tmp_path / "empty")
     with pytest.raises(InputError, match=r"weights are a\.pt; give"):
         measure.load_engine(tmp_path / "a.pt")
     with pytest.raises(InputError, match="every side needs 64"):

@@ -496,6 +496,31 @@ def test_a_pack_gives_up_quality_and_then_pixels(tmp_path: Path, photos: Path) -
     assert not (tmp_path / "none.pack").exists()
 
 
+def test_what_cannot_be_packed_is_named(
+    tmp_path: Path, photos: Path, rethined: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it, whether it is among those that the size is estimated from or not."""
+    whole = (photos / "train/city.jpg").read_bytes()
+    for i in range(60):
+        shutil.copy(photos / "val/stones.jpg", photos / f"val/{i:02}.jpg")
+    bad = ["train/cut.jpg", "val/cut.jpg", "val/none.png"]
+    for name in bad:
+        (photos / name).write_bytes(whole[:3000])
+    save(photos / "val/strip.png", np.zeros((16, 16400, 3), np.uint8))
+    done = rethined("data", "pack", "photos", "-o", "photos.pack", "--short-side", 64)
+    assert done.returncode == 2
+    lines = done.stderr.decode().splitlines()
+    assert [line.split(" (")[0] for line in lines[:3]] == [f"error: corrupt: {name}" for name in bad]
+    assert lines[3].startswith("error: wrong size: val/strip.png (it would have 16400 x 16 pixels")
+    assert "4 of 67 photographs in photos cannot be used: 3 corrupt, 1 wrong size: train/cut.jpg" in lines[4]
+    assert len(lines) == 5
+    assert not (tmp_path / "photos.pack").exists()
+    monkeypatch.setattr(pack, "SAMPLE", 1)
+    with pytest.raises(InputError, match="4 of 67 photographs"):
+        pack.write_pack(photos, tmp_path / "photos.pack", short_side=64)
+    assert not (tmp_path / "photos.pack").exists()
+
+
 def test_what_is_no_pack_is_refused(tmp_path: Path, photos: Path) -> None:
     path = tmp_path / "photos.pack"
     pack.write_pack(photos, path, max_mb=1, short_side=64)

@@ -253,6 +253,43 @@ def test_the_same_numbers_from_the_training_file(evaluated: Path, result: dict[s
         assert new["lpips_hole"] == pytest.approx(old["lpips_hole"], abs=2e-3)
 
 
+def test_a_data_set_is_measured_as_it_lies(tmp_path: Path, within: Any) -> None:
+    """In folders, as `rethined data df8k` makes it: photographs of one name differ, and have their own masks."""
+    for name, source in (("2k/a.jpg", "city"), ("4k/a.jpg", "stones"), ("4k/b.jpg", "piazza")):
+        (tmp_path / "test" / name).parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(PHOTOS / f"{source}.jpg") as photo:
+            photo.resize((160, 120)).save(tmp_path / "test" / name)
+    (tmp_path / "test" / ".hidden").mkdir()
+    shutil.copy(PHOTOS / "city.jpg", tmp_path / "test" / ".hidden")
+    arguments = ("--sizes", 128, "--threads", 1, "--no-squeeze", "--no-report", "--no-reference", "--name", "nested")
+    code, lines = within("masks", "--preset", "boxes", "--like", "test", "-o", "masks")
+    assert code == 0, lines
+    code, lines = within("eval", "test", *arguments, "--masks", "masks,strokes-10-20")
+    assert code == 0, lines
+    result = json.loads((tmp_path / "results" / "eval--nested.json").read_text())
+    for run in result["runs"]:
+        assert [row["photo"] for row in run["rows"]] == ["2k/a.jpg", "4k/a.jpg", "4k/b.jpg"]
+    manifest = json.loads((tmp_path / "masks" / "masks.json").read_text())
+    for row, entry in zip(result["runs"][0]["rows"], manifest["files"], strict=True):
+        assert Path(entry["name"]).with_suffix(".jpg").as_posix() == row["photo"]
+        assert row["hole"] == pytest.approx(entry["coverage"], abs=0.05)  # reduced, with every pixel that it touches
+    # One folder of it, with the masks of all.
+    code, lines = within("eval", "test/4k", *arguments, "--masks", "masks", "--name", "one")
+    assert code == 0, lines
+    one = json.loads((tmp_path / "results" / "eval--one.json").read_text())["runs"][0]["rows"]
+    assert [row["photo"] for row in one] == ["a.jpg", "b.jpg"]
+    assert [row["hole"] for row in one] == [row["hole"] for row in result["runs"][0]["rows"][1:]]
+    (tmp_path / "masks" / "4k" / "a.png").unlink()
+    code, lines = within("eval", "test", *arguments, "--masks", "masks")
+    assert (code, len(lines)) == (2, 1)
+    assert "masks has no mask for 4k/a.jpg; put 4k/a.png there" in lines[0]
+    shutil.copy(tmp_path / "masks" / "2k" / "a.png", tmp_path / "masks")
+    (tmp_path / "masks" / "2k" / "a.png").unlink()
+    code, lines = within("eval", "test", *arguments, "--masks", "masks")
+    assert (code, len(lines)) == (2, 1)
+    assert "masks has one mask for 2k/a.jpg and 4k/a.jpg; give each its own" in lines[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -214,7 +214,6 @@ def test_verifying_names_what_is_wrong(tmp_path: Path, rethined: Any) -> None:
         (["--like", "nowhere", "-o", "masks"], "does not exist"),
         (["--like", "empty", "-o", "masks"], "no photographs"),
         (["--like", "twins", "-o", "masks"], "rename one"),
-        (["--like", "broken", "-o", "masks"], "a.jpg"),
         (["--verify", "empty"], "no masks.json"),
         (["--verify", "broken"], "make the masks again"),
     ],
@@ -230,6 +229,26 @@ def test_what_cannot_be_done_is_said(tmp_path: Path, rethined: Any, arguments: l
     assert done.returncode in (1, 2)
     assert words in done.stderr.decode()
     assert done.stderr.count(b"\n") == 1
+    assert not (tmp_path / "masks").exists()
+
+
+def test_every_photograph_that_cannot_be_read_is_named(tmp_path: Path, photos: Path, rethined: Any) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos/a.jpg").write_bytes(b"\xff\xd8\xffnothing more")
+    for i in range(13):
+        (tmp_path / f"photos/more/{i:02}.webp").write_bytes(b"nothing")
+    done = rethined("masks", "--like", "photos", "-o", "masks")
+    assert done.returncode == 2
+    lines = done.stderr.decode().splitlines()
+    assert lines[0].startswith("error: corrupt: a.jpg (")
+    assert [line.split(" (")[0] for line in lines[1:12]] == [f"error: corrupt: more/{i:02}.webp" for i in range(11)]
+    assert lines[12] == "error: corrupt: 2 more; --all names them"
+    assert lines[13].startswith(
+        "error: 14 of 18 photographs in photos cannot be read: 14 corrupt: a.jpg, more/00.webp"
+    )
+    assert len(lines) == 14
+    done = rethined("masks", "--like", "photos", "-o", "masks", "--all")
+    assert done.stderr.count(b"\n") == 15
     assert not (tmp_path / "masks").exists()
 
 

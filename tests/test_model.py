@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ import reference
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rethined.config import DEFAULT, PAPER, ModelConfig
 from rethined.errors import WeightsError
@@ -222,6 +226,43 @@ def test_wide_softmax_mixing_takes_the_same_values() -> None:
     torch.testing.assert_close(mix(tokens, heard, window(8, False)), want)
 
 
+class Largest(TorchDispatchMode):
+    """How many numbers the largest result has of all that is computed."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.numbers = max(self.numbers, result.numel())
+        return result
+
+
+def test_wide_softmax_mixing_is_picture_by_picture() -> None:
+    """Of a batch of 128, one matrix would take gigabytes. A picture may have no hole, or nothing else."""
+    masks = [hole(48, 64, 2), torch.zeros(1, 1, 48, 64), hole(48, 64, 3), torch.ones(1, 1, 48, 64)]
+    bad = corrupted_patches(torch.cat(masks), 8)
+    nothing = Attention(torch.arange(48)[None, :, None].expand(1, 48, 20), torch.zeros(1, 48, 20))
+    each = [random_attention(one, 20) if not one.all() else nothing for one in torch.split(bad, 1)]
+    attention = Attention(*(torch.cat(values) for values in zip(*each, strict=True)))
+    rows = torch.nonzero(bad.flatten())[:, 0]
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.rand(4 * 48, 12, generator=generator)
+    weight = attention.weight.requires_grad_()
+    with Largest() as largest:
+        got = mix(tokens, flatten_rows(attention, rows), window(2, False))
+        (slope,) = torch.autograd.grad(got.square().sum(), weight)
+    assert largest.numbers <= 4 * 48 * 48
+    single = weight.detach().clone().requires_grad_()
+    parts = []
+    for i in range(4):
+        one = Attention(attention.source[i : i + 1], single[i : i + 1])
+        parts.append(mix(tokens[48 * i :][:48], flatten_rows(one, torch.nonzero(bad[i])[:, 0]), window(2, False)))
+    want = torch.cat(parts)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(slope, torch.autograd.grad(want.square().sum(), single)[0])
+
+
 @pytest.mark.parametrize(
     ("overlap", "k", "scale", "band"), [(True, 1, 2, 4), (True, 2, 3, 1), (False, 2, 2, 1), (False, 1, 3, 4)]
 )
@@ -301,6 +342,58 @@ def test_exported_form_is_the_trained_form(variant: ModelConfig) -> None:
             known = int((F.max_pool2d(hole_lr, config.patch_size) == 0).sum())
             assert source.shape == weight.shape == (96, config.top_k or known)
             torch.testing.assert_close(weight.sum(1), torch.ones(96))
+
+
+class WithoutGpu(TorchFunctionMode):
+    """What PyTorch asks a GPU itself for, in operations that it does not ask."""
+
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.__getitem__:
+            return self.part(*args)
+        if func is torch.Tensor.__invert__:
+            return torch.logical_not(*args)
+        if func is torch.nonzero:  # how many there are only the numbers say: a half
+            return torch.zeros(args[0].numel() // 2, args[0].dim(), dtype=torch.int64, device=args[0].device)
+        return func(*args, **(kwargs or {}))
+
+    @staticmethod
+    def part(x: torch.Tensor, index: object) -> torch.Tensor:
+        parts = list(index) if isinstance(index, tuple) else [index]
+        if all(isinstance(part, torch.Tensor) for part in parts):
+            return torch.ops.aten.index.Tensor(x, parts)
+        if Ellipsis in parts:
+            at = parts.index(Ellipsis)
+            parts[at : at + 1] = [slice(None)] * (x.dim() - sum(part is not None for part in parts) + 1)
+        axis = 0
+        for part in parts:
+            if part is None:
+                x = x.unsqueeze(axis)
+            elif isinstance(part, slice):
+                x = torch.ops.aten.slice.Tensor(x, axis, part.start, part.stop, part.step or 1)
+            else:
+                x = torch.ops.aten.select.int(x, axis, part)
+                continue
+            axis += 1
+        return x
+
+
+@pytest.mark.parametrize("config", [SMALL, dataclasses.replace(PAPER, widths=SMALL.widths, depths=SMALL.depths)])
+def test_nothing_is_left_on_the_processor(config: ModelConfig) -> None:
+    """The core, as validation runs it, on a GPU that is not there: tensors of nothing but a size and a device."""
+    core = Core(Rethined(config)).eval()
+    with FakeTensorMode(), WithoutGpu(), torch.no_grad():
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            return torch.empty(tuple(tensor.shape), dtype=tensor.dtype, device="cuda")
+
+        for module in core.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                module._parameters[name] = nn.Parameter(moved(parameter))
+            for name, buffer in module.named_buffers(recurse=False):
+                module._buffers[name] = moved(buffer)
+        detail = torch.empty(1, 6, 8, 12, device="cuda") if config.detail else None
+        outputs = core(torch.empty(1, 3, 64, 96, device="cuda"), torch.empty(1, 1, 64, 96, device="cuda"), detail)
+        assert [output.device.type for output in outputs] == ["cuda"] * 3
 
 
 @pytest.mark.parametrize("config", [SMALL, dataclasses.replace(PAPER, widths=SMALL.widths, depths=SMALL.depths)])
@@ -383,26 +476,24 @@ def test_the_network_is_calmed_deep_inside_holes_only() -> None:
 
 
 def test_scratches_and_specks_are_left_to_the_pull_push_fill() -> None:
-    """A slow loop says which cells are beside 2 x 2 of which nothing is known."""
-    known = torch.tensor(np.random.default_rng(0).choice([0, 0, 0, 0.25, 1], (1, 1, 24, 24)), dtype=torch.float32)
-    known[..., :8, :] = 1
-    known[..., 2:4, 3:5] = 0
-    known[..., 2, 10:20] = 0  # one cell thick
+    """A slow loop says around which cells nothing is known of five or more."""
+    known = torch.tensor(np.random.default_rng(0).choice([0, 0.25, 1, 1], (1, 1, 24, 24)), dtype=torch.float32)
+    known[..., :12, :] = 1
+    known[..., 2, 4:8] = known[..., 6:8, 14:16] = 0  # four cells
     want = torch.zeros(24, 24)
-    for y in range(23):
-        for x in range(23):
-            if not known[0, 0, y : y + 2, x : x + 2].any():
-                want[max(y - 1, 0) : y + 3, max(x - 1, 0) : x + 3] = 1
+    for y in range(24):
+        for x in range(24):
+            around = known[0, 0, max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3]
+            want[y, x] = float((around == 0).sum() >= 5)
     got = beside_thick(known)[0, 0]
     assert torch.equal(got, want)
-    assert got[1:5, 2:6].all()
-    assert not got[:6, 10:].any()
-    assert 0 < got[8:].mean() < 1
+    assert not got[:8].any()
+    assert 0 < got[12:].mean() < 1
     # The model's part: with any weights, a hole of one cell is filled by pull-push, a larger one is not.
     model = Rethined(DEFAULT).eval()
     torch.nn.init.normal_(model.coarse.head.weight)
     image, mask = torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
-    mask[..., 10:13, 8:40] = 1
+    mask[..., 9:13, 8:40] = 1
     mask[..., 40:56, 32:52] = 1
     with torch.no_grad():
         got = model.coarse(image * (1 - mask), mask).image

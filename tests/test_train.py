@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -23,10 +24,12 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 
 from rethined.config import DEFAULT, PAPER, ModelConfig
 from rethined.data import mask_set
-from rethined.data.manifest import BadPhotosError, from_folder, write_manifest
+from rethined.data.manifest import from_folder, write_manifest
+from rethined.data.photos import BadPhotosError
 from rethined.data.shards import write_shards
 from rethined.errors import InputError, OutputError, RethinedWarning
 from rethined.masks import KINDS, PRESETS, free_form
@@ -34,6 +37,7 @@ from rethined.train import loop
 from rethined.train.cli import duration
 from rethined.train.config import RECIPES, TrainConfig, changed, parse
 from rethined.train.data import SCALE, DeviceBatches, HostBatches, load_folder
+from rethined.train.distributed import SyncedBatchNorm
 from rethined.train.loop import Progress, Trainer, learning_rate, train
 from rethined.train.losses import frequency_loss, hole_l1, match_loss, match_rank, match_targets, supervised_rows
 
@@ -283,6 +287,36 @@ def test_a_kill_costs_no_more_than_some_minutes(
     assert trainer.step == 3
 
 
+def test_the_log_has_each_step_once(photos: Path, tmp_path: Path) -> None:
+    """Though what a killed run had made after its checkpoint is made again."""
+
+    class Killed(BaseException):
+        pass
+
+    def die(progress: Progress) -> None:
+        if progress.step == 7:
+            raise Killed
+
+    def steps() -> list[int]:
+        return [json.loads(line)["step"] for line in log.read_text().splitlines()]
+
+    log = tmp_path / "log.jsonl"
+    with pytest.raises(Killed):  # before its first checkpoint
+        run(TINY, photos, tmp_path, log_every=1, report=die)
+    with pytest.raises(Killed):
+        run(TINY, photos, tmp_path, log_every=1, save_every=4, report=die)
+    assert steps() == [*range(1, 8)]
+    rows = log.read_text().splitlines()
+    log.write_text("\n".join([*rows, '{"step": 8, "coa']))
+    run(TINY, photos, tmp_path, log_every=1)
+    assert steps() == [*range(1, 13)]
+    assert log.read_text().splitlines()[:4] == rows[:4]
+    whole = log.read_bytes()
+    run(TINY, photos, tmp_path)  # it has ended
+    assert log.read_bytes() == whole
+    assert not [path for path in tmp_path.iterdir() if "tmp" in path.name]
+
+
 def test_training_learns(photos: Path, tmp_path: Path) -> None:
     """On four pictures it must soon do better than it began, in each of its terms."""
     config = dataclasses.replace(TINY, steps=80, batch_size=4, decay=0.5)
@@ -343,6 +377,49 @@ def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path: Path) -> None:
     for key, value in trainer.model.named_parameters():
         assert torch.equal(value, before[key])
     assert trainer.step == 1
+
+
+def test_a_bad_batch_leaves_no_trace(photos: Path, tmp_path: Path) -> None:
+    """Not in what batch norms, the discriminator and the optimisers remember, nor in the averages."""
+    trainer = Trainer(dataclasses.replace(TINY, adversarial_weight=0.1), tmp_path)
+    assert trainer.judge is not None
+
+    def everything() -> dict[str, torch.Tensor]:
+        assert trainer.judge is not None
+        kept = state(trainer) | {f"j.{k}": v for k, v in trainer.judge.state_dict().items()}
+        kept |= loop._moments("adam", trainer.optimiser) | loop._moments("judge", trainer.judge_optimiser)
+        return {k: v.clone() for k, v in kept.items()}
+
+    batches = HostBatches(load_folder(photos), TINY.batch_size, TINY.crops, TINY.coverage, TINY.seed)
+    trainer.train_step(*batches[0])
+    before = everything()
+    image, mask = batches[1]
+    image[0, 0, 0, 0] = torch.inf
+    assert not torch.isfinite(trainer.train_step(image, mask)["norm"])
+    assert_equal_states(everything(), before)
+    assert trainer.step == 2
+    assert torch.isfinite(trainer.train_step(*batches[2])["norm"])
+    after = everything()
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert any(not torch.equal(value, before[k]) for k, value in after.items() if k.startswith("e."))
+
+
+def test_a_gpu_describes_pictures_in_chunks(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(dataclasses.replace(TINY, half=False), tmp_path)
+    image, mask = HostBatches(load_folder(photos), 5, (64,), TINY.coverage, TINY.seed)[0]
+    sizes: list[int] = []
+    features = trainer.squeeze.features
+
+    def counted(x: torch.Tensor, taps: int) -> list[torch.Tensor]:
+        sizes.append(len(x))
+        return features(x, taps)
+
+    monkeypatch.setattr(trainer.squeeze, "features", counted)
+    monkeypatch.setattr(loop, "DESCRIBED", 2)
+    want = trainer._described(image, mask)
+    monkeypatch.setattr(trainer, "device", torch.device("cuda"))
+    torch.testing.assert_close(trainer._described(image, mask), want)
+    assert sizes == [1] * 5 + [2, 2, 1]
 
 
 def test_learning_rate_is_warmup_plateau_cosine() -> None:
@@ -478,6 +555,29 @@ def test_two_processes_are_one_with_twice_the_pictures(photos: Path, tmp_path: P
         torch.testing.assert_close(two_statistics[name], value, rtol=2e-2, atol=2e-3)
 
 
+def test_shared_statistics_are_compiled_with_the_network() -> None:
+    """In one graph, with the same gradients; as a process of one, where nobody else need be waited for."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        torch.manual_seed(0)
+        plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.BatchNorm2d(8))
+        for module in plain:
+            if isinstance(module, nn.BatchNorm2d):
+                module.__class__ = SyncedBatchNorm  # as `synchronise` does for several
+        other = copy.deepcopy(plain)
+        compiled = torch.compile(other, backend="aot_eager", fullgraph=True)
+        x, weight = torch.rand(2, 3, 16, 16), torch.arange(14.0)
+        for network in (plain, compiled):
+            (network(x).square() * weight).mean().backward()
+        for (name, a), b in zip(plain.named_parameters(), other.parameters(), strict=True):
+            assert a.grad is not None
+            torch.testing.assert_close(b.grad, a.grad, msg=name)
+        for a, b in zip(plain.buffers(), other.buffers(), strict=True):
+            torch.testing.assert_close(b, a)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_any_value_of_a_recipe_can_be_set() -> None:
     """By the command line, as text; the model's, too."""
     texts = ["steps=7", "learning_rate=5e-4", "crops=256, 384", "coverage=0.2,0.4", "half=False", "key_dim=64"]
@@ -559,14 +659,21 @@ def test_a_full_disk_and_no_folder_are_one_sentence(photos: Path, tmp_path: Path
 def test_a_run_starts_from_what_fits(photos: Path, tmp_path: Path) -> None:
     first = run(dataclasses.replace(TINY, steps=1), photos, tmp_path / "first")
     wider = dataclasses.replace(TINY.model, key_dim=8)
-    second = run(
-        dataclasses.replace(TINY, model=wider),
-        photos,
-        tmp_path / "second",
-        init=tmp_path / "first" / "best.safetensors",
-        time_limit=0,
-    )
+    weights = tmp_path / "first" / "best.safetensors"
+    said: list[str] = []
+
+    def second_run() -> Trainer:
+        config = dataclasses.replace(TINY, model=wider)
+        return run(config, photos, tmp_path / "second", init=weights, time_limit=0, say=said.append)
+
+    second = second_run()
     a, b = first.ema.state_dict(), second.model.state_dict()
+    fitting = sum(a[name].shape == b[name].shape for name in a)
+    assert said[1] == f"begins with {fitting} of {len(a)} tensors of {weights}"
+    assert fitting < len(a)
+    said.clear()
+    second_run()
+    assert said[1] == f"going on at step 0; {weights} is for new runs and not read"
     assert torch.equal(a["coarse.head.weight"], b["coarse.head.weight"])
     assert a["patch_match.pixels.weight"].shape != b["patch_match.pixels.weight"].shape
     with pytest.raises(InputError, match="cannot be read"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 import time
@@ -110,7 +111,7 @@ class MaskFolder:
     """Holes from PNG files named like the photographs, of their size: white is the hole."""
 
     folder: Path
-    """For a.jpg it holds a.png."""
+    """For a.jpg it holds a.png, for 2k/a.jpg 2k/a.png."""
     seed: None = None
     """Nothing is random."""
 
@@ -118,14 +119,23 @@ class MaskFolder:
         return self.folder.resolve().name
 
     def check(self, photos: Sequence[Path]) -> None:
-        """Raises InputError naming the photographs without a mask."""
-        missing = [path.name for path in photos if not self._file(path).is_file()]
+        """Raises InputError naming the photographs without a mask, or two with the same."""
+        names = _names(photos)
+        missing = [name for path, name in names.items() if not self._file(path).is_file()]
         if missing:
-            names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+            some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
             raise InputError(
-                f"{self.folder} has no mask for {names}; put {self._file(Path(missing[0])).name} there, white where "
-                "the hole is, or take the photograph away"
+                f"{self.folder} has no mask for {some}; put {Path(missing[0]).with_suffix('.png').as_posix()} there, "
+                "white where the hole is, or take the photograph away"
             )
+        seen: dict[Path, Path] = {}
+        for path in photos:
+            other = seen.setdefault(self._file(path), path)
+            if other is not path:
+                raise InputError(
+                    f"{self.folder} has one mask for {names[other]} and {names[path]}; give each its own, in folders "
+                    "like theirs"
+                )
 
     def of(self, path: Path, photo: images.Photo, height: int, width: int) -> Mask:
         """A pixel is hole if any part of it is.
@@ -148,7 +158,10 @@ class MaskFolder:
         return reduced
 
     def _file(self, path: Path) -> Path:
-        return self.folder / f"{path.stem}.png"
+        """In as many of the photograph's folders as there are below ours: 2k/a.png rather than a.png."""
+        folders = path.parent.resolve().parts[1:]
+        files = (self.folder.joinpath(*folders[i:], f"{path.stem}.png") for i in range(len(folders)))
+        return next((file for file in files if file.is_file()), self.folder / f"{path.stem}.png")
 
 
 def parse_masks(text: str, seed: int = 0) -> list[Holes]:
@@ -283,21 +296,34 @@ def sha256_of(name: str) -> str:
 
 
 def find_photos(folder: Path) -> list[Path]:
-    """Pictures in `folder`, sorted by name, or `folder` itself when it is a file.
+    """Pictures below `folder`, in order of their path within it, or `folder` itself when it is a file; nothing
+    hidden, no linked folders.
 
     Raises:
-        InputError: there is none, or two have one name but for the suffix.
+        InputError: there is none, or two in one folder have one name but for the suffix.
     """
-    found = [folder] if folder.is_file() else sorted(folder.glob("*"))
-    found = [path for path in found if images.is_image_name(path) and not path.name.startswith(".")]
+    root = folder.parent if folder.is_file() else folder
+    inside = [path.relative_to(root) for path in ([folder] if folder.is_file() else folder.rglob("*"))]
+    shown = [path for path in inside if images.is_image_name(path) and not any(p.startswith(".") for p in path.parts)]
+    found = [root / path for path in sorted(shown, key=Path.as_posix)]
     if not found:
         suffixes = ", ".join(names[0] for names in images.SUFFIXES.values())
         raise InputError(f"no photographs in {folder}; give a folder of {suffixes} files")
-    stems = [path.stem for path in found]
-    twice = next((path for path in found if stems.count(path.stem) > 1), None)
-    if twice:
-        raise InputError(f"{folder} has two photographs called {twice.stem}; masks go by name, so rename one of them")
+    seen: set[Path] = set()
+    for path in found:
+        name = path.with_suffix("")
+        if name in seen:
+            raise InputError(
+                f"{folder} has two photographs called {path.stem}; masks go by name, so rename one of them"
+            )
+        seen.add(name)
     return found
+
+
+def _names(photos: Sequence[Path]) -> dict[Path, str]:
+    """What results call them: paths within the folder that holds them all, in POSIX form."""
+    common = os.path.commonpath([path.parent for path in photos]) if photos else ""
+    return {path: path.relative_to(common).as_posix() for path in photos}
 
 
 def reduced(photo: images.Photo, size: int) -> Image | None:
@@ -344,16 +370,16 @@ def run(
     small: list[str] = []
     features = _Features(metrics)
     *others, judged = methods
-    for path in photos:
+    for path, called in _names(photos).items():
         file = images.read_photo(path)
         photo = reduced(file, size)
         if photo is None:
-            small.append(path.name)
+            small.append(called)
             continue
         height, width = photo.shape[:2]
         mask = holes.of(path, file, height, width)
         if not mask.any():
-            raise InputError(f"{holes}: no such hole fits into {path.name} at {width}x{height}; give a larger size")
+            raise InputError(f"{holes}: no such hole fits into {called} at {width}x{height}; give a larger size")
         del file  # the photograph at its own size
         features.start(path.stem, photo, mask)
         measured: dict[str, dict[str, Any]] = {}
@@ -363,14 +389,14 @@ def run(
             fill = methods[name](photo, mask)
             seconds = time.perf_counter() - start
             if not _keeps_known(fill, photo, mask):
-                raise RethinedError(f"{name} changed known pixels of {path.name}; its numbers would be void")
+                raise RethinedError(f"{name} changed known pixels of {called}; its numbers would be void")
             values, cells = _measure(fill, photo, mask, metrics)
-            row = {"photo": path.name, "height": height, "width": width, "hole": float(mask.mean())}
+            row = {"photo": called, "height": height, "width": width, "hole": float(mask.mean())}
             measured[name] = row | {"method": name, "seconds": seconds, **values}
-            progress(f"{path.name} {name}: LPIPS in the hole {values['lpips_hole']:.4f}, {seconds:.2f} s")
+            progress(f"{called} {name}: LPIPS in the hole {values['lpips_hole']:.4f}, {seconds:.2f} s")
             features.add(name, fill)
             if worst is not None and name == judged:
-                case = worst.consider(path.name, size, str(holes), photo, mask, cells, values["lpips_hole"])
+                case = worst.consider(called, size, str(holes), photo, mask, cells, values["lpips_hole"])
             if case is not None:
                 case.add(name, fill, values)
             del fill

@@ -66,6 +66,7 @@ def masks(
     import dataclasses
 
     from rethined.data import mask_set
+    from rethined.data.photos import BadPhotosError
     from rethined.masks import PRESETS
 
     if verify:
@@ -83,7 +84,11 @@ def masks(
         chosen, kind=kind or chosen.kind, coverage=_coverage(coverage) if coverage else chosen.coverage
     )
     name = preset if chosen == PRESETS[preset] else None
-    jobs = mask_set.jobs_like(like) if like else mask_set.jobs_of_size(*_size(size or ""), count or 0)
+    try:
+        jobs = mask_set.jobs_like(like) if like else mask_set.jobs_of_size(*_size(size or ""), count or 0)
+    except BadPhotosError as error:
+        name_problems(error.problems, every=every)
+        raise
     manifest = mask_set.write_masks(jobs, chosen, out, preset_name=name, seed=seed, report=typer.echo)
     typer.echo(f"{out}: {mask_set.describe(manifest)}; look at {out / mask_set.SHEET}")
     return 0
@@ -135,7 +140,7 @@ def df8k(
     again to go on.
     """
     from rethined.data import df8k as task
-    from rethined.data.manifest import BadPhotosError
+    from rethined.data.photos import BadPhotosError
 
     given = {"div2k": div2k, "flickr2k": flickr2k, "cafhq": cafhq}
     try:
@@ -174,6 +179,7 @@ def folder(
     Corrupt, duplicate and too small ones are named, and nothing is written.
     """
     from rethined.data import manifest as task
+    from rethined.data.photos import BadPhotosError
     from rethined.image import check_output
 
     if photos.is_dir():
@@ -182,7 +188,7 @@ def folder(
         manifest = task.from_folder(
             photos, attribution=attribution, min_side=min_side, threads=threads, report=typer.echo
         )
-    except task.BadPhotosError as error:
+    except BadPhotosError as error:
         name_problems(error.problems, every=every)
         raise
     task.write_manifest(manifest, photos / task.MANIFEST)
@@ -214,7 +220,7 @@ def shards(
 ) -> int:
     """Pack photographs into WebDataset shards (tar files of KEY.jpg and KEY.json), for training on clusters."""
     from rethined.data import shards as task
-    from rethined.data.manifest import BadPhotosError
+    from rethined.data.photos import BadPhotosError
 
     try:
         index = task.write_shards(dataset, out, split=split, shard_mb=shard_mb, report=typer.echo)
@@ -237,19 +243,24 @@ def pack(
 ) -> int:
     """Pack a folder of photographs, reduced, into one compact file that `rethined train --data` takes."""
     from rethined.data import pack as task
+    from rethined.data.photos import BadPhotosError
     from rethined.image import check_output
 
     check_output(out, overwrite=overwrite)
-    index = task.write_pack(
-        photos,
-        out,
-        max_mb=max_mb,
-        short_side=short_side,
-        attribution=attribution,
-        overwrite=overwrite,
-        threads=threads,
-        report=typer.echo,
-    )
+    try:
+        index = task.write_pack(
+            photos,
+            out,
+            max_mb=max_mb,
+            short_side=short_side,
+            attribution=attribution,
+            overwrite=overwrite,
+            threads=threads,
+            report=typer.echo,
+        )
+    except BadPhotosError as error:
+        name_problems(error.problems, every=True)
+        raise
     typer.echo(f"{out}: {len(index['files'])} photographs, {out.stat().st_size / 1e6:.1f} MB")
     return 0
 

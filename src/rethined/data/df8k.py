@@ -23,14 +23,23 @@ from rethined.data.manifest import (
     MANIFEST,
     MASKS,
     SPLITS,
-    BadPhotosError,
     Entry,
     Manifest,
     default_threads,
     read_manifest,
     write_manifest,
 )
-from rethined.data.photos import Facts, Problem, displayed_size, examine, find_photos, read_bytes, sha256_of, some
+from rethined.data.photos import (
+    BadPhotosError,
+    Facts,
+    Problem,
+    displayed_size,
+    examine,
+    find_photos,
+    read_bytes,
+    sha256_of,
+    some,
+)
 from rethined.errors import InputError, OutputError
 from rethined.image import is_image_name, write_atomic
 from rethined.masks import PRESETS

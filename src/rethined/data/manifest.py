@@ -14,14 +14,13 @@ from typing import Any
 
 from rethined.data import mask_set
 from rethined.data.photos import (
+    BadPhotosError,
     Problem,
-    count,
     examine,
     find_photos,
     read_attribution,
     read_bytes,
     sha256_of,
-    some,
 )
 from rethined.errors import InputError
 from rethined.image import write_atomic
@@ -117,14 +116,6 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise InputError(f"there is no {MANIFEST} in {folder}; make one with: rethined data folder {folder}")
     return Manifest.from_json(read_bytes(path), str(path))
-
-
-class BadPhotosError(InputError):
-    """Some photographs cannot be used; `problems` says which and why."""
-
-    def __init__(self, what: str, problems: list[Problem]) -> None:
-        self.problems = problems
-        super().__init__(f"{what}: {count(problems)}: {some(problem.name for problem in problems)}")
 
 
 # ---------------------------------------------------------------- any folder

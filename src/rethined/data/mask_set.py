@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rethined.data.photos import Problem, displayed_size, find_photos, read_bytes, read_pixels
+from rethined.data.photos import BadPhotosError, Problem, displayed_size, find_photos, read_bytes, read_pixels
 from rethined.errors import InputError
 from rethined.image import SUFFIXES, read_photo, remove_halves, write_atomic
 from rethined.masks import Mask, Preset
@@ -46,12 +46,20 @@ def jobs_like(folder: Path) -> list[Job]:
     """A mask for every photograph below `folder`, of its size as displayed, named like it.
 
     Raises:
-        InputError: no photographs there, one that cannot be read, or two that would share a mask.
+        BadPhotosError: photographs that cannot be read.
+        InputError: no photographs there, or two that would share a mask.
     """
     found = find_photos(folder)
-    jobs = [
-        Job(path.relative_to(folder).with_suffix(".png").as_posix(), displayed_size(path), path) for path in found
-    ]
+    jobs: list[Job] = []
+    problems: list[Problem] = []
+    for path in found:
+        name = path.relative_to(folder)
+        try:
+            jobs.append(Job(name.with_suffix(".png").as_posix(), displayed_size(path), path))
+        except InputError as error:
+            problems.append(Problem("corrupt", name.as_posix(), str(error)))
+    if problems:
+        raise BadPhotosError(f"{len(problems)} of {len(found)} photographs in {folder} cannot be read", problems)
     seen: dict[str, Job] = {}
     for job in jobs:
         other = seen.setdefault(job.name, job)

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,15 @@ import cv2
 import numpy as np
 
 from rethined.data.manifest import default_threads
-from rethined.data.photos import Pixels, find_photos, read_attribution, read_bytes, read_pixels
+from rethined.data.photos import (
+    BadPhotosError,
+    Pixels,
+    Problem,
+    find_photos,
+    read_attribution,
+    read_bytes,
+    read_pixels,
+)
 from rethined.data.shards import add
 from rethined.errors import InputError
 from rethined.image import write_atomic
@@ -52,18 +60,30 @@ def write_pack(
     file as `read_attribution` takes it, whose rows go into the index.
 
     Raises:
-        InputError: no photographs, one that cannot be read, or too many for the size.
+        BadPhotosError: photographs that cannot be read, or are too long for WebP.
+        InputError: no photographs, or too many for the size.
         OutputError: the file cannot be written.
     """
     found = find_photos(folder)
     told = read_attribution(attribution) if attribution else {}
     budget = max_mb * 1e6
+
+    def read(photo: Path, side: int = short_side) -> Pixels | Problem:
+        return read_reduced(photo, photo.relative_to(folder).as_posix(), side)
+
+    def make(photo: Path, side: int, quality: int) -> Encoded | Problem:
+        picture = read(photo, side)
+        return picture if isinstance(picture, Problem) else encode(picture, quality)
+
     with ThreadPoolExecutor(threads or default_threads()) as pool:
         # Every so many in order of file size: how well photographs compress differs tenfold.
         by_size = sorted(found, key=lambda photo: (photo.stat().st_size, photo))
         step = max(1, len(found) / SAMPLE)
         chosen = [by_size[int((i + 0.5) * step)] for i in range(int(len(found) / step))]
-        sample = list(pool.map(lambda photo: read_reduced(photo, short_side), chosen))
+        looked = list(pool.map(read, chosen))
+        sample = [one for one in looked if not isinstance(one, Problem)]
+        if len(sample) < len(looked):
+            raise _bad(folder, pool.map(read, found), len(found))  # all that there are, not only of the sample
         correction = 1.0
         for side, quality in _settings(short_side):
             images = list(pool.map(lambda pixels, s=side, q=quality: encode(reduced(pixels, s), q), sample))
@@ -71,7 +91,10 @@ def write_pack(
             if expected * correction > budget:
                 continue
             report(f"{side} pixels on the shorter side, WebP quality {quality}")
-            images = list(pool.map(lambda photo, s=side, q=quality: encode(read_reduced(photo, s), q), found))
+            made = list(pool.map(lambda photo, s=side, q=quality: make(photo, s, q), found))
+            images = [one for one in made if not isinstance(one, Problem)]
+            if len(images) < len(made):
+                raise _bad(folder, made, len(found))
             index, data = _assemble(found, folder, told, side, quality, images)
             if len(data) <= budget:
                 write_atomic(path, data, overwrite=overwrite)
@@ -96,17 +119,22 @@ Encoded = tuple[bytes, int, int]
 """WebP bytes, width and height."""
 
 
-def read_reduced(path: Path, short_side: int) -> Pixels:
-    """A photograph as displayed, of at most `short_side` pixels on the shorter side and 8 bits.
-
-    Raises:
-        InputError: not a picture, a damaged one, or one that is too long for WebP.
-    """
-    picture = reduced(read_pixels(path), short_side)
+def read_reduced(path: Path, name: str, short_side: int) -> Pixels | Problem:
+    """A photograph as displayed, of at most `short_side` pixels on the shorter side and 8 bits; or why there is none:
+    it is no picture, damaged, or too long for WebP."""
+    try:
+        picture = reduced(read_pixels(path), short_side)
+    except InputError as error:
+        return Problem("corrupt", name, str(error))
     height, width = picture.shape[:2]
     if max(width, height) > 16383:
-        raise InputError(f"{path} would have {width} x {height} pixels, WebP holds 16383; remove it or cut it")
+        return Problem("wrong size", name, f"it would have {width} x {height} pixels, WebP holds 16383")
     return picture
+
+
+def _bad(folder: Path, results: Iterable[object], total: int) -> BadPhotosError:
+    problems = [one for one in results if isinstance(one, Problem)]
+    return BadPhotosError(f"{len(problems)} of {total} photographs in {folder} cannot be used", problems)
 
 
 def reduced(pixels: Pixels, short_side: int) -> Pixels:

@@ -51,6 +51,14 @@ def some(names: Iterable[object]) -> str:
     return ", ".join(every[:LISTED]) + more
 
 
+class BadPhotosError(InputError):
+    """Some photographs cannot be used; `problems` says which and why."""
+
+    def __init__(self, what: str, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__(f"{what}: {count(problems)}: {some(problem.name for problem in problems)}")
+
+
 def find_photos(folder: Path) -> list[Path]:
     """Every picture below `folder`, in order of its path within it; nothing hidden, no linked folders.
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rethined.data import mask_set
-from rethined.data.manifest import MASKS, BadPhotosError, Entry, read_manifest
-from rethined.data.photos import Problem, read_bytes, sha256_of
+from rethined.data.manifest import MASKS, Entry, read_manifest
+from rethined.data.photos import BadPhotosError, Problem, read_bytes, sha256_of
 from rethined.errors import InputError, OutputError
 from rethined.image import is_image_name, write_atomic
 

@@ -46,6 +46,17 @@ class Attention(NamedTuple):
     """(B, N, k), rows sum to 1, or to 0 where no patch is known."""
 
 
+class Rows(NamedTuple):
+    """Rows of A of all pictures, one after another: `flatten_rows`."""
+
+    source: Tensor
+    """(R, k) int64 indices of patches, counted through all pictures; all k of a row are of its own."""
+    weight: Tensor
+    """(R, k)."""
+    pictures: int
+    """How many there are."""
+
+
 def window(side: int, overlap: bool) -> Tensor:
     """The weights (E, side, side) with which a pixel hears its own patch and its neighbours.
 
@@ -100,19 +111,27 @@ def contributions(attention: Attention, corrupted: Tensor, grid: tuple[int, int]
     return Attention(index.flatten(2).transpose(1, 2), weight.flatten(2).transpose(1, 2))
 
 
-def mix(tokens: Tensor, attention: Attention, windows: Tensor) -> Tensor:
+def mix(tokens: Tensor, attention: Rows, windows: Tensor) -> Tensor:
     """Eq. 2 and 4, normalised over the contributions that exist: p_i = sum_j A_ij W_ij q_j / sum_j A_ij W_ij.
 
-    `tokens` (N, C side^2), `attention` (R, E k) from `contributions` with rows flattened, `windows` (E, side, side).
-    Returns (R, C side^2); rows without any contribution come out as 0.
+    `tokens` (B N, C side^2), `attention` (R, E k) from `contributions` with rows flattened, `windows`
+    (E, side, side). Returns (R, C side^2); rows without any contribution come out as 0.
     """
     side = windows.shape[-1]
     rows, count = attention.source.shape
     k, channels = count // windows.shape[0], tokens.shape[1] // side**2
     if count == k and k > 16:  # a wide softmax over hard tiles is a matrix product; gathering would copy k patches
         total = attention.weight.sum(1, keepdim=True).clamp(min=1e-4)
-        dense = tokens.new_zeros(rows, tokens.shape[0])
-        return dense.scatter_add(1, attention.source, attention.weight / total) @ tokens
+        source, pictures = attention.source, attention.pictures
+        patches = tokens.shape[0] // pictures
+        dense = tokens.new_zeros(rows, patches)
+        if pictures == 1:
+            return dense.scatter_add(1, source, attention.weight / total) @ tokens
+        # Picture by picture: one matrix for all would grow with the square of their number.
+        dense = dense.scatter_add(1, source % patches, attention.weight / total)
+        counts = torch.bincount(source[:, 0] // patches, minlength=pictures).tolist()
+        parts = zip(torch.split(dense, counts), torch.split(tokens, patches), strict=True)
+        return torch.cat([weights @ own for weights, own in parts])
     flat = windows.to(tokens.dtype).flatten(1).repeat_interleave(k, 0)  # (E k, side^2)
     values = tokens.index_select(0, attention.source.flatten()).view(rows, count, channels, side * side)
     scale = attention.weight[..., None] * flat  # (R, E k, side^2)
@@ -120,15 +139,14 @@ def mix(tokens: Tensor, attention: Attention, windows: Tensor) -> Tensor:
     return (values * (scale / total)[:, :, None]).sum(1).flatten(1)
 
 
-def flatten_rows(attention: Attention, rows: Tensor) -> Attention:
-    """The chosen `rows` (R,) of all pictures' B N rows, with sources counted through all pictures: (R, k)."""
+def flatten_rows(attention: Attention, rows: Tensor) -> Rows:
+    """The chosen `rows` (R,), in order, of all pictures' B N rows."""
     batch, count, k = attention.source.shape
     source = attention.source
     if batch > 1:
         source = source + torch.arange(batch, device=source.device)[:, None, None] * count
-    return Attention(
-        source.reshape(-1, k).index_select(0, rows), attention.weight.reshape(-1, k).index_select(0, rows)
-    )
+    source, weight = (values.reshape(-1, k).index_select(0, rows) for values in (source, attention.weight))
+    return Rows(source, weight, batch)
 
 
 class NeuralPatchMatch(nn.Module):
@@ -238,7 +256,7 @@ class NeuralPatchMatch(nn.Module):
             value, best = scores.topk(self.config.top_k or len(columns), -1)
             weight = value.softmax(-1)
         weight = weight * (~none).to(weight.dtype)
-        own = torch.arange(corrupted.shape[1])[:, None].expand(-1, best.shape[1])
+        own = torch.arange(corrupted.shape[1], device=rows.device)[:, None].expand(-1, best.shape[1])
         one = F.one_hot(torch.zeros_like(own[:, 0]), best.shape[1]).to(weight.dtype)
         source = own.index_copy(0, rows, columns[best])
         return Attention(source[None], one.index_copy(0, rows, weight)[None])

@@ -69,7 +69,7 @@ def train(
     try:
         import torch
 
-        from rethined.data.manifest import BadPhotosError
+        from rethined.data.photos import BadPhotosError
         from rethined.train.config import RECIPES, changed, parse
         from rethined.train.loop import train as run
     except ImportError as error:

@@ -64,7 +64,7 @@ class TrainConfig:
     clip: float = 1.0
     """Largest norm of the gradient."""
     seed: int = 0
-    """Of weights, crops and masks: the same seed gives the same run on one machine."""
+    """Of weights, crops and masks: the same seed gives the same run on one machine's processor."""
 
     def __post_init__(self) -> None:
         stride = self.model.stride

@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rethined.data.manifest import BadPhotosError
 from rethined.data.pack import load_pack
-from rethined.data.photos import Pixels, Problem, find_photos, read_pixels, some
+from rethined.data.photos import BadPhotosError, Pixels, Problem, find_photos, read_pixels, some
 from rethined.data.shards import INDEX, Member, find_members
 from rethined.errors import InputError
 from rethined.image import warn

@@ -5,7 +5,18 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+@torch.library.custom_op("rethined::sum_of_processes", mutates_args=())
+def sum_of_processes(x: Tensor) -> Tensor:
+    """The sum of all processes' `x`, and of their gradients. PyTorch's own sum with gradients cannot be compiled."""
+    total = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
+sum_of_processes.register_fake(torch.empty_like)
+sum_of_processes.register_autograd(lambda context, gradient: sum_of_processes(gradient))
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
@@ -17,7 +28,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         values = x.float()
         count = x.numel() // x.shape[1] * dist.get_world_size()
         sums = torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
-        mean, square = all_reduce(sums) / count  # type: ignore[no-untyped-call]
+        mean, square = sum_of_processes(sums) / count
         variance = (square - mean.square()).clamp(min=0)
         with torch.no_grad():
             assert self.running_mean is not None

@@ -63,6 +63,8 @@ VALIDATED = 8
 """Photographs of `val` that are measured, the first by name."""
 FORETOLD = 60
 """Steps after which it is said where the time limit will end a run."""
+DESCRIBED = 16
+"""Pictures that a GPU describes at once for the matching: all of a large batch might not fit into its memory."""
 SAMPLES = 4
 """Validation photographs on each sample sheet."""
 
@@ -164,8 +166,9 @@ class Trainer:
         side = self.config.model.patch_size
         grid = (mask.shape[2] // side, mask.shape[3] // side)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.half):
-            # One picture at a time: what lies in a processor's cache is made in half the time.
-            each = (self.squeeze.features(image[i : i + 1], 3) for i in range(len(image)))
+            # On a processor one picture at a time: what lies in its cache is made in half the time.
+            parts = torch.split(image, 1 if self.device.type == "cpu" else DESCRIBED)
+            each = (self.squeeze.features(part, 3) for part in parts)
             return torch.cat([descriptors(taps, self.squeeze, grid) for taps in each])
 
     def train_step(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
@@ -175,16 +178,23 @@ class Trainer:
         """
         rate = learning_rate(self.config, self.step)
         self.model.train()
+        modules = [module for module in (self.model, self.judge) if module is not None]
+        # Batch norm and spectral norm keep what they have seen before there is a gradient.
+        buffers = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
         image, mask = image.to(self.device), mask.to(self.device)
         terms, refined, watched = self.losses(image.contiguous(memory_format=torch.channels_last), mask)
         norm = self._descend(self.optimiser, self.model, torch.stack(list(terms.values())).sum(0).mean(), rate)
-        if self.judge is not None and self.step >= self.config.adversarial_start:
+        finite = bool(torch.isfinite(norm))
+        if finite and self.judge is not None and self.step >= self.config.adversarial_start:
             true = F.avg_pool2d(image, image.shape[2] // mask.shape[2])
             every = discriminator_loss(self.judge, refined, true, mask, self.config.r1_weight)
             self._descend(self.judge_optimiser, self.judge, every.mean(), rate / 10)
             watched["discriminator"] = every
-        if torch.isfinite(norm):
+        if finite:
             self._average()
+        else:
+            for buffer, before in buffers:
+                buffer.copy_(before)
         self.step += 1
         return {name: value.detach().mean() for name, value in (terms | watched).items()} | {
             "norm": norm,
@@ -337,8 +347,9 @@ class Trainer:
             warn(f"{found[0]} is damaged; going on from the checkpoint before it, of step {self.step}")
         return True
 
-    def start_from(self, weights: Path) -> int:
-        """Begin with the tensors of `weights` (safetensors) whose names and shapes fit; returns how many did.
+    def start_from(self, weights: Path) -> tuple[int, int]:
+        """Begin with the tensors of `weights` (safetensors) whose names and shapes fit; returns how many did, of how
+        many.
 
         Raises:
             InputError: no such file, or nothing in it fits.
@@ -353,7 +364,7 @@ class Trainer:
             raise InputError(f"nothing in {weights} fits this architecture; give weights of a rethined model")
         for model in (self.model, self.ema):
             model.load_state_dict(own | fitting)
-        return len(fitting)
+        return len(fitting), len(given)
 
 
 def _sha256(tensors: dict[str, Tensor], meta: dict[str, str]) -> str:
@@ -412,7 +423,8 @@ class Progress:
     images_per_second: float
     """Over all processes."""
     waiting: float
-    """Part of the time in which training waited for data; near 0, the processor or GPU is what limits."""
+    """Part of the time in which training waited for data; near 0, the processor or GPU is what limits. Of data
+    that are made on a GPU only the ordering counts."""
     terms: dict[str, float]
     """Means of what `Trainer.train_step` returns."""
 
@@ -457,11 +469,14 @@ def train(
     photos = load_folder(data, report=tell)
     val_photos = load_folder(val, 768, VALIDATED, report=tell) if val else []
     trainer = Trainer(config, out, accelerator)
-    if trainer.resume():
+    resumed = trainer.resume()
+    if resumed:
         if main:
-            say(f"going on at step {trainer.step}")
+            say(f"going on at step {trainer.step}" + (f"; {init} is for new runs and not read" if init else ""))
     elif init is not None:
-        trainer.start_from(init)
+        fitting, given = trainer.start_from(init)
+        if main:
+            say(f"begins with {fitting} of {given} tensors of {init}")
     draw = (photos, config.batch_size, config.crops, config.coverage, config.seed, accelerator.process_index, world)
     batches: Batches = HostBatches(*draw)
     if trainer.device.type != "cpu":
@@ -509,6 +524,8 @@ def train(
 
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
+        if main:
+            _cut_log(out / "log.jsonl", trainer.step if resumed else -1)
         if val_photos and not trainer.step and trainer.before is None:
             check()
             trainer.before = trainer.latest
@@ -575,6 +592,25 @@ def train(
             with contextlib.suppress(OSError):  # a full disk has been heard of
                 board.close()
     return trainer
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Take away what was logged after `step`, where a run goes on that was killed later: it will be logged again. And
+    lines that the kill has cut short."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+
+    def stays(line: bytes) -> bool:
+        try:
+            return bool(json.loads(line)["step"] <= step)
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    kept = b"".join(line + b"\n" for line in data.splitlines() if stays(line))
+    if kept != data:
+        write_atomic(path, kept, overwrite=True)
 
 
 def _board(out: Path) -> Any:
