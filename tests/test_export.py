@@ -24,6 +24,7 @@ from rethined.config import DEFAULT, PAPER, ModelConfig
 from rethined.errors import BackendError, InputError, WeightsError
 from rethined.export import core, formats, hub
 from rethined.export.onnx import ALLOWED, session, to_onnx
+from rethined.export.pipeline import to_pipeline
 from rethined.model import Rethined
 from rethined.model.pipeline import Core
 
@@ -429,6 +430,8 @@ def test_networks_of_other_strides_export_where_they_attend(widths: tuple[int, .
     other = write_weights(tmp_path / "other.safetensors", config)
     difference, _ = formats.export("onnx", other, tmp_path / "other.onnx")
     assert difference["low"] < 1e-4
+    with pytest.raises(InputError, match=r"other\.onnx attends by itself \(search off\), .*rethined inpaint"):
+        to_pipeline("other.onnx", (tmp_path / "other.onnx").read_bytes())
     image, hole = np.full((300, 260, 3), 100, np.uint8), np.zeros((300, 260), np.bool_)
     hole[100:180, 90:120] = True
     assert Engine(tmp_path / "other.onnx")(image, hole).shape == image.shape
@@ -437,7 +440,7 @@ def test_networks_of_other_strides_export_where_they_attend(widths: tuple[int, .
 
 
 def test_weights_do_not_come_out_of_a_quantised_core(exported: Callable[[str, str], Path]) -> None:
-    with pytest.raises(WeightsError, match="exported in fp32 or fp16"):
+    with pytest.raises(InputError, match=r"int8\.onnx is quantised.* in fp32 or fp16, or the safetensors"):
         core.load_weights(exported("onnx", "int8"))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import base64
+import dataclasses
 import importlib
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -100,14 +102,16 @@ class Answered:
 class OpenVino:
     """The core as the C++ runner runs it."""
 
-    def __init__(self, core: Path = CORE, size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, core: Path = CORE, size: tuple[int, int] | None = None, config: ModelConfig | None = None
+    ) -> None:
         import openvino
 
-        self.config, self.size = ModelConfig(), size
+        self.config, self.size = config or ModelConfig(), size
         self._core = openvino.Core().compile_model(core, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(self, image: Any, mask: Any, detail: Any) -> CoreOutput:
-        result = self._core({"image": image, "mask": mask, "detail": detail})
+        result = self._core({"image": image, "mask": mask} | ({} if detail is None else {"detail": detail}))
         return CoreOutput(*(np.array(result[name]) for name in ("low", "query", "key")))
 
     def describe(self) -> dict[str, Any]:
@@ -238,7 +242,7 @@ class Loaded:
         return self._run(tuple(feeds.values()))
 
     def get_inputs(self) -> list[Any]:
-        return [SimpleNamespace(shape=[1, 3, "height", "width"])]
+        return [SimpleNamespace(name=name, shape=[1, 3, "height", "width"]) for name in ("image", "mask", "detail")]
 
 
 @pytest.fixture(scope="module")
@@ -493,6 +497,57 @@ def test_runners_take_a_core_of_one_size(
         case.check(got)
 
 
+def changed(path: Path, **config: object) -> tuple[Path, ModelConfig]:
+    """The package's core as if it were of another configuration, and that: without detail it sees none; what is more
+    than 32 of queries and keys is 0, and comes first."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    model, helper, made = onnx.load(CORE), onnx.helper, dataclasses.replace(ModelConfig(), **config)
+    graph, more = model.graph, made.key_dim - 32
+    for output in graph.output[1:]:
+        (node,) = (node for node in graph.node if output.name in node.output)
+        node.output[:] = [f"{output.name}/32"]
+        graph.initializer.append(
+            onnx.numpy_helper.from_array(np.array([0, more, 0, 0] + [0] * 4), f"{output.name}/pad")
+        )
+        graph.node.append(helper.make_node("Pad", [f"{output.name}/32", f"{output.name}/pad"], [output.name]))
+        output.type.tensor_type.shape.dim[1].dim_value += more
+    if not made.detail:
+        nothing = onnx.numpy_helper.from_array(np.zeros((6, 1, 8, 8), np.float32), "nothing")
+        graph.initializer.append(nothing)
+        graph.node.insert(0, helper.make_node("Conv", ["mask", "nothing"], ["detail"], strides=[8, 8]))
+        del graph.input[2]
+    (told,) = (entry for entry in model.metadata_props if entry.key == "rethined.config")
+    told.value = made.to_json()
+    path.write_bytes(model.SerializeToString())
+    return path, made
+
+
+@pytest.mark.parametrize("config", [{"detail": False}, {"key_dim": 48}, {"key_dim": 64}], ids=str)
+def test_runners_take_networks_that_training_can_make(
+    program: list[Any], cases: dict[str, Case], config: dict[str, object], tmp_path: Path
+) -> None:
+    case, out, (core, made) = cases["512"], tmp_path / "out.ppm", changed(tmp_path / "core.onnx", **config)
+    run(*program, core, case.photo, case.mask, out)
+    if not made.detail:
+        case = case._replace(want=Engine(core)(case.image, case.hole))
+    case.check(read(out, case.image), OpenVino(core, config=made) if program[1:] == [] else None)
+
+
+def no_core(path: Path, names: str = "low query key", rank: int = 4) -> Path:
+    """A model with a core's inputs, of a `rank`, which answers these `names` with some of them."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    helper, inputs, outputs = onnx.helper, ["image", "mask", "detail"], names.split()
+    ends = [
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None] * rank) for name in some]
+        for some in (inputs, outputs)
+    ]
+    nodes = [helper.make_node("Identity", [given], [answer]) for given, answer in zip(inputs, outputs, strict=True)]
+    opsets = [helper.make_opsetid("", 18)]
+    model = helper.make_model(helper.make_graph(nodes, "no core", *ends), opset_imports=opsets, ir_version=10)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
 def small(folder: Path) -> tuple[Path, Path]:
     """A photo and a mask of 40 x 33 pixels."""
     image = np.random.default_rng(0).integers(0, 256, (33, 40, 3), np.uint8)
@@ -519,18 +574,27 @@ def test_runners_read_comments_and_nothing_behind_the_pixels(program: list[Any],
         ("cut header", "photo.ppm is not a binary"),
         ("text", "photo.ppm is not a binary"),
         ("16 bits", "photo.ppm is not a binary"),
+        ("comment before pixels", "photo.ppm is not a binary"),
+        ("large", "photo.ppm is cut short"),
         ("swapped", "mask.pgm is not a binary"),
-        ("other mask", "mask"),
+        ("other mask", "mask is"),
         ("no photo", "photo.ppm"),
         ("no model", "none.onnx"),
         ("cut model", "cut.onnx"),
         ("pipeline", "pipeline.onnx"),
+        ("other outputs", "other.onnx is not a rethined core"),
+        ("no low", "other.onnx is not a rethined core"),
+        ("other ranks", "other.onnx is not a rethined core"),
+        ("other answers", "does not answer with low (3, 16, 16), and query and key (width, 8, 8)"),
+        ("no folder", "out.ppm"),
+        ("full disk", ""),
+        ("full disk, one pixel", ""),
     ],
 )
 def test_runners_say_in_a_sentence_what_they_were_not_given(
     program: list[Any], pipeline: Path, tmp_path: Path, wrong: str, words: str
 ) -> None:
-    (photo, mask), core = small(tmp_path), CORE
+    (photo, mask), core, out = small(tmp_path), CORE, tmp_path / "out.ppm"
     pixels = photo.read_bytes()
     if wrong == "cut photo":
         photo.write_bytes(pixels[:-3])
@@ -542,6 +606,10 @@ def test_runners_say_in_a_sentence_what_they_were_not_given(
         photo.write_bytes(pixels.replace(b"P6", b"P3", 1))
     if wrong == "16 bits":
         photo.write_bytes(pixels.replace(b"255", b"65535", 1))
+    if wrong == "comment before pixels":
+        photo.write_bytes(pixels.replace(b"255\n", b"255# more\n", 1))
+    if wrong == "large":
+        photo.write_bytes(pixels.replace(b"40 33", b"99999999 99999999", 1))
     if wrong == "swapped":
         photo, mask = mask, photo
     if wrong == "other mask":
@@ -555,12 +623,31 @@ def test_runners_say_in_a_sentence_what_they_were_not_given(
         core.write_bytes(CORE.read_bytes()[:1000])
     if wrong == "pipeline":
         core = pipeline
-    command = [*program, core, photo, mask, tmp_path / "out.ppm"]
+    if wrong == "other outputs":
+        core = no_core(tmp_path / "other.onnx", "one two three")
+    if wrong == "no low":
+        core = no_core(tmp_path / "other.onnx", "high query key")
+    if wrong == "other ranks":
+        core = no_core(tmp_path / "other.onnx", rank=1)
+    if wrong == "other answers":
+        core = no_core(tmp_path / "other.onnx")
+    if wrong == "no folder":
+        out = tmp_path / "none" / "out.ppm"
+    if wrong.startswith("full disk"):
+        out = Path("/dev/full")
+        if not out.is_char_device():
+            pytest.skip("there is no /dev/full")
+    if wrong == "full disk, one pixel":
+        write(photo, np.zeros((1, 1, 3), np.uint8))
+        write(mask, np.zeros((1, 1), np.uint8))
+    command = [*program, core, photo, mask, out]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 2
     assert words in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert not (tmp_path / "out.ppm").exists()
+    if wrong == "other mask":
+        assert {"33", "40"} <= set(re.findall(r"\d+", done.stderr))
 
 
 @pytest.fixture(scope="module")
@@ -633,6 +720,12 @@ def test_pipeline_of_any_shape(session: Any, size: tuple[int, int], hole: float)
     [
         (np.zeros((64, 48, 3), np.uint8), np.zeros((48, 64), np.uint8), "mask_must_have_the_size_of_image"),
         (np.zeros((64, 48, 3), np.uint8), np.zeros((1, 1), np.uint8), "mask_must_have_the_size_of_image"),
+        (np.zeros((60, 80, 3), np.uint8), np.zeros((0, 0), np.uint8), "mask_must_have_the_size_of_image"),
+        (np.zeros((60, 80, 3), np.uint8), np.zeros((0, 80), np.uint8), "mask_must_have_the_size_of_image"),
+        (np.zeros((60, 80, 3), np.uint8), np.zeros((60, 0), np.uint8), "mask_must_have_the_size_of_image"),
+        (np.zeros((0, 0, 3), np.uint8), np.zeros((60, 80), np.uint8), "image_must_have_pixels"),
+        (np.zeros((0, 80, 3), np.uint8), np.zeros((0, 80), np.uint8), "image_must_have_pixels"),
+        (np.zeros((60, 0, 3), np.uint8), np.zeros((60, 0), np.uint8), "image_must_have_pixels"),
         (np.zeros((64, 48, 3), np.float32), np.zeros((64, 48), np.uint8), r"expected: \(tensor\(uint8\)\)"),
         (np.zeros((64, 48, 3), np.uint8), np.zeros((64, 48), np.bool_), r"expected: \(tensor\(uint8\)\)"),
         (np.zeros((64, 48, 4), np.uint8), np.zeros((64, 48), np.uint8), "Got: 4 Expected: 3"),

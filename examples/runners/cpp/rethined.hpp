@@ -38,7 +38,7 @@ struct Small {
     Bytes spared;   // (h, w): where nothing is mended
 };
 
-// What it answers: low (3, h / 4, w / 4), query and key (32, h / 8, w / 8).
+// What it answers: low (3, h / 4, w / 4), query and key (width, h / 8, w / 8), of whatever width.
 struct Answer {
     Floats low, query, key;
 };
@@ -69,7 +69,6 @@ constexpr int THIN_LEVELS = 8, THIN_SHARE = 3;  // cuts of these; how many times
 constexpr int PATCH = 8;     // side of what a query and a key describe, in low-resolution pixels
 constexpr int CELL = 4;      // side of what is copied at a time, in low-resolution pixels
 constexpr int CHANNELS = 5;  // of a cell: R, G, B, differences across, differences down
-constexpr int KEYS = 32;     // width of a query or a key
 constexpr int RIM = 6, FAR = 2;  // what is marked in rings: the hole, and the ring that all within are compared with
 constexpr int ARC = 16;      // side of the blocks that rings are compared in, three by three, in low-resolution pixels
 constexpr int WHITE = 120;   // what 1 is in colours
@@ -393,10 +392,11 @@ struct Level {
     Bytes values;  // (h, w, CHANNELS), guesses in the hole; searching redraws these
     Bytes known;
     Bytes depth;  // (h, w): city-block distance to the nearest known cell, DEEPEST at most
-    std::vector<std::int8_t> query, key;  // (h / 2, w / 2, KEYS) at the finest level, (h, w, KEYS) at others
+    std::vector<std::int8_t> query, key;  // (h / 2, w / 2, keys) at the finest level, (h, w, keys) at others
+    int keys;     // width of a query or a key
     bool finest;
 
-    int patch(int y, int x) const { return (finest ? y / 2 * (w / 2) + x / 2 : y * w + x) * KEYS; }
+    int patch(int y, int x) const { return (finest ? y / 2 * (w / 2) + x / 2 : y * w + x) * keys; }
 };
 
 // Differences within unknown cells: the rounded mean of the smallest block of 2^n x 2^n cells that knows any.
@@ -426,8 +426,15 @@ inline void texture(Bytes& values, const Bytes& known, int h, int w) {
 }
 
 inline Level finest(const Small& small, const Answer& answer) {
-    const int h = small.h / CELL, w = small.w / CELL, cells = h * w, area = small.h * small.w;
-    Level level{h, w, Bytes(cells * CHANNELS), Bytes(cells), {}, {}, {}, true};
+    const int h = small.h / CELL, w = small.w / CELL, cells = h * w, area = small.h * small.w, patches = cells / 4;
+    const int keys = int(answer.key.size()) / patches;
+    const auto is = [](const Floats& values, int size) { return values.size() == std::size_t(size); };
+    if (!is(answer.low, 3 * cells) || !keys || !is(answer.query, keys * patches) || !is(answer.key, keys * patches)) {
+        const auto shape = [](int h, int w) { return std::to_string(h) + ", " + std::to_string(w) + ")"; };
+        throw std::invalid_argument("the core does not answer with low (3, " + shape(h, w) +
+                                    ", and query and key (width, " + shape(h / 2, w / 2));
+    }
+    Level level{h, w, Bytes(cells * CHANNELS), Bytes(cells), {}, {}, {}, keys, true};
     const Floats& image = small.image;
     const auto grey = [&](int at) { return image[at] + image[area + at] + image[2 * area + at]; };
     for (int cell = 0; cell < cells; cell++) {
@@ -456,11 +463,10 @@ inline Level finest(const Small& small, const Answer& answer) {
     texture(level.values, level.known, h, w);
     level.depth = depths(level.known, h, w);
     const auto quantised = [&](const Floats& vectors) {
-        const int patches = cells / 4;
-        std::vector<std::int8_t> result(patches * KEYS);
-        for (int d = 0; d < KEYS; d++)
+        std::vector<std::int8_t> result(patches * keys);
+        for (int d = 0; d < keys; d++)
             for (int i = 0; i < patches; i++)  // halves to even
-                result[i * KEYS + d] = std::int8_t(std::nearbyint(vectors[d * patches + i] * float(UNIT)));
+                result[i * keys + d] = std::int8_t(std::nearbyint(vectors[d * patches + i] * float(UNIT)));
         return result;
     };
     level.query = quantised(answer.query), level.key = quantised(answer.key);
@@ -482,15 +488,15 @@ std::vector<T> means(const std::vector<T>& from, int h, int w, int channels) {  
 
 inline Level coarser(const Level& level) {
     const int h = level.h / 2, w = level.w / 2;
-    Level result{h, w, means(level.values, h, w, CHANNELS), Bytes(h * w), {}, level.query, level.key, false};
+    Level result{h, w, means(level.values, h, w, CHANNELS), Bytes(h * w), {}, level.query, level.key, level.keys, false};
     for (int cell = 0; cell < h * w; cell++) {
         const std::uint8_t* at = &level.known[cell / w * 4 * w + cell % w * 2];
         result.known[cell] = at[0] & at[1] & at[2 * w] & at[2 * w + 1];
     }
     result.depth = depths(result.known, h, w);
     if (!level.finest) {
-        result.query = means(level.query, h, w, KEYS);
-        result.key = means(level.key, h, w, KEYS);
+        result.query = means(level.query, h, w, level.keys);
+        result.key = means(level.key, h, w, level.keys);
     }
     return result;
 }
@@ -639,7 +645,7 @@ private:
                 if (sy * w + sx == best && candidate >= 0) continue;
                 const std::int8_t* offered = &level.key[level.patch(sy, sx)];
                 int product = 0;
-                for (int d = 0; d < KEYS; d++) product += asked[d] * offered[d];
+                for (int d = 0; d < level.keys; d++) product += asked[d] * offered[d];
                 const int extra = apart(sy * w + sx);
                 int price = affinity * (UNIT * UNIT - product) + extra;
                 for (int r = 0; r < 5 && price < least; r++) {

@@ -23,6 +23,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it reports its use over the ne
 import onnxruntime as ort
 
 f32 = np.float32
+states = ort.capi.onnxruntime_pybind11_state
+REFUSED = states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf, states.RuntimeException
+INPUTS, OUTPUTS = ["image", "mask", "detail"], ["low", "query", "key"]  # networks may be trained without `detail`
 
 STRIDE = 32  # of the network; both sides of its image are multiples of this
 GRID = 44 * 2**13  # pixels that the grids of any photo may hold together
@@ -82,7 +85,12 @@ def fill(
     small[:, rims], small_hole[rims] = 0, True
     detail[:, rims.reshape(h // PATCH, PATCH, w // PATCH, PATCH).any((1, 3))] = 0
     feeds = {"image": small[None], "mask": small_hole[None, None].astype(f32), "detail": detail[None]}
-    low, query, key = (output[0] for output in session.run(["low", "query", "key"], feeds))
+    asked = {value.name: feeds[value.name] for value in session.get_inputs()}
+    low, query, key = (output[0] for output in session.run(OUTPUTS, asked))
+    cells, patches = (h // CELL, w // CELL), (h // PATCH, w // PATCH)
+    if low.shape != (3, *cells) or query.shape != key.shape or key.shape[1:] != patches:
+        wanted = "low (3, {}, {}), and query and key (width, {}, {})".format(*cells, *patches)
+        raise ValueError(f"the core does not answer with {wanted}")
     side = int(scale * CELL)
     begin, known = find(small, small_hole, low, query, key, scale)
     lacking = low.transpose(1, 2, 0) if begin is None else correction(low, begin, known, side)
@@ -310,7 +318,7 @@ def find(
 def pyramid(
     small: np.ndarray, holes: np.ndarray, low: np.ndarray, query: np.ndarray, key: np.ndarray
 ) -> list[tuple[np.ndarray, ...]]:
-    """Of three sizes, finest first: values (h, w, 5), known (h, w), queries and keys (h, w, 32). All are integers."""
+    """Of three sizes, finest first: values (h, w, 5), known (h, w), queries and keys (h, w, d). All are integers."""
     described, known = describe(small, holes)
     guess = np.floor(low.transpose(1, 2, 0).clip(0, 1) * f32(WHITE) + f32(0.5))
     texture = from_ancestors(described[..., 3:], known)
@@ -745,13 +753,15 @@ def read_pnm(path: str, kind: str) -> np.ndarray:
 
 def open_core(path: str) -> ort.InferenceSession:
     """A core, in ONNX Runtime."""
-    data, states = Path(path).read_bytes(), ort.capi.onnxruntime_pybind11_state
+    data = Path(path).read_bytes()
     try:
         session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
-    except (states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf) as error:
+    except REFUSED as error:
         raise ValueError(f"{path} is not a model that ONNX Runtime can load") from error
-    if [value.name for value in session.get_inputs()] != ["image", "mask", "detail"]:
-        raise ValueError(f"{path} is not a rethined core; give one written by `rethined export onnx`")
+    inputs, outputs = session.get_inputs(), {value.name for value in session.get_outputs()}
+    fits = all((value.type, len(value.shape)) == ("tensor(float)", 4) for value in inputs)
+    if not fits or [value.name for value in inputs] not in (INPUTS[:2], INPUTS) or not outputs.issuperset(OUTPUTS):
+        raise ValueError(f"{path} is not a rethined core that searches; give one written by `rethined export onnx`")
     return session
 
 
@@ -760,7 +770,11 @@ def main() -> None:
         raise ValueError("usage: python inpaint.py rethined.onnx photo.ppm mask.pgm filled.ppm")
     core, photo, mask, out = sys.argv[1:]
     image, hole = read_pnm(photo, "PPM"), read_pnm(mask, "PGM") >= 128
-    result = inpaint(open_core(core), image, hole)
+    session = open_core(core)
+    try:
+        result = inpaint(session, image, hole)
+    except REFUSED as error:
+        raise ValueError(f"{core} does not take what a rethined core takes") from error
     Path(out).write_bytes(b"P6\n%d %d\n255\n" % (result.shape[1], result.shape[0]) + result.tobytes())
 
 

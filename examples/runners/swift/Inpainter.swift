@@ -25,12 +25,11 @@ final class Inpainter {
         let window = rethined.window(mask, Int32(height), Int32(width), side, side)  // all that the core can see
         let small = rethined.shrink(photo, mask, Int32(height), Int32(width), window)
         let h = Int(small.h), w = Int(small.w)
-        let inputs = try MLDictionaryFeatureProvider(dictionary: [
-            "image": tensor(small.image, [1, 3, h, w]),
-            "mask": tensor(small.mask, [1, 1, h, w]),
-            "detail": tensor(small.detail, [1, 6, h / 8, w / 8]),
-        ])
-        let outputs = try model.prediction(from: inputs)
+        var inputs = ["image": tensor(small.image, [1, 3, h, w]), "mask": tensor(small.mask, [1, 1, h, w])]
+        if model.modelDescription.inputDescriptionsByName["detail"] != nil {  // networks may be trained without
+            inputs["detail"] = tensor(small.detail, [1, 6, h / 8, w / 8])
+        }
+        let outputs = try model.prediction(from: MLDictionaryFeatureProvider(dictionary: inputs))
         var answer = rethined.Answer()
         answer.low = floats(outputs, "low")
         answer.query = floats(outputs, "query")

@@ -26,7 +26,12 @@ try {
   const [given, wanted] = [holes, image].map(({ width, height }) => `${width}x${height}`);
   if (given !== wanted) throw new Error(`mask is ${given}, image ${wanted}`);
   const session = await InferenceSession.create(core);
-  if (!session.inputNames.includes("detail")) throw new Error(`${core} is not a rethined core`);
+  const { inputMetadata, outputNames } = session, inputs = inputMetadata.map(({ name }) => name).join();
+  const fits = inputMetadata.every((input) => input.isTensor && input.type === "float32" && input.shape.length === 4);
+  const answers = ["low", "query", "key"].every((name) => outputNames.includes(name));
+  if (!fits || !answers || !["image,mask", "image,mask,detail"].includes(inputs)) {
+    throw new Error(`${core} is not a rethined core that searches; give one written by \`rethined export onnx\``);
+  }
   const result = await inpaint(onnxCore(Tensor, session), image, holes.data.map((value) => Number(value >= 128)));
   writeFileSync(out, Buffer.concat([Buffer.from(`P6\n${image.width} ${image.height}\n255\n`), Buffer.from(result.buffer)]));
 } catch (error) {

@@ -16,7 +16,10 @@ export interface Picture {
   readonly height: number;
 }
 
-/** The network, called for one window after another: image (3, h, w) in [0, 1], mask (h, w), 1 = hole, detail (6, h / 8, w / 8). */
+/**
+ * The network, called for one window after another: image (3, h, w) in [0, 1], mask (h, w), 1 = hole, detail (6, h / 8, w / 8).
+ * It answers low (3, h / 4, w / 4), query and key (width, h / 8, w / 8), of whatever width.
+ */
 export interface Core {
   (image: Float32Array, mask: Float32Array, detail: Float32Array, height: number, width: number):
     Promise<{ low: Float32Array; query: Float32Array; key: Float32Array }>;
@@ -39,7 +42,6 @@ const THIN_LEVELS = 8, THIN_SHARE = 3; // cuts of thin holes; how many times the
 const PATCH = 8; // side of what a query and a key describe, in low-resolution pixels
 const CELL = 4; // side of what is copied at a time, in low-resolution pixels
 const CHANNELS = 5; // of a cell: R, G, B, differences across, differences down
-const KEYS = 32; // width of a query or a key
 const RIM = 6, FAR = 2; // what is marked in rings: the hole, and the ring that all within are compared with
 const ARC = 16; // side of the blocks that rings are compared in, three by three, in low-resolution pixels
 const WHITE = 120; // what 1 is in colours
@@ -70,11 +72,12 @@ export function onnxCore(Tensor: TensorConstructor, session: InferenceSession): 
   const input = session.inputMetadata.find(({ name }) => name === "image");
   const [rows, columns] = input?.isTensor ? input.shape.slice(2) : [];
   const size: Size | undefined = typeof rows === "number" && typeof columns === "number" ? [rows, columns] : undefined;
+  const asks = session.inputNames.includes("detail"); // networks may be trained without
   const run: Core = async (image, mask, detail, h, w) => {
     const results = await session.run({
       image: new Tensor("float32", image, [1, 3, h, w]),
       mask: new Tensor("float32", mask, [1, 1, h, w]),
-      detail: new Tensor("float32", detail, [1, 6, h / PATCH, w / PATCH]),
+      ...(asks && { detail: new Tensor("float32", detail, [1, 6, h / PATCH, w / PATCH]) }),
     });
     const take = (name: string): Float32Array => {
       const tensor = results[name];
@@ -407,16 +410,21 @@ interface Level {
   readonly known: Uint8Array;
   /** (h, w): city-block distance to the nearest known cell, DEEPEST at most. */
   readonly depth: Uint8Array;
-  /** (h / 2, w / 2, KEYS) at the finest level, (h, w, KEYS) at others. */
+  /** (h / 2, w / 2, keys) at the finest level, (h, w, keys) at others. */
   readonly query: Int8Array;
   readonly key: Int8Array;
+  /** Width of a query or a key. */
+  readonly keys: number;
   readonly finest: boolean;
 }
 
 function levelOf(
   small: Float32Array, holes: Float32Array, low: Float32Array, query: Float32Array, key: Float32Array, lh: number, lw: number,
 ): Level {
-  const h = lh / CELL, w = lw / CELL, cells = h * w;
+  const h = lh / CELL, w = lw / CELL, cells = h * w, patches = cells / 4, keys = Math.floor(key.length / patches);
+  if (low.length !== 3 * cells || !keys || [query, key].some(({ length }) => length !== keys * patches)) {
+    throw new RangeError(`the core does not answer with low (3, ${h}, ${w}), and query and key (width, ${h / 2}, ${w / 2})`);
+  }
   const values = new Uint8Array(cells * CHANNELS), known = new Uint8Array(cells);
   const grey = (y: number, x: number) => {
     const at = y * lw + x;
@@ -447,16 +455,16 @@ function levelOf(
   }
   texture(values, known, h, w);
   const quantised = (vectors: Float32Array) => {
-    const patches = cells / 4, result = new Int8Array(patches * KEYS);
-    for (let d = 0; d < KEYS; d++) {
+    const result = new Int8Array(patches * keys);
+    for (let d = 0; d < keys; d++) {
       for (let i = 0; i < patches; i++) {
         // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer, halves to even.
-        result[i * KEYS + d] = f(f(f(vectors[d * patches + i]! * UNIT) + 12582912) - 12582912);
+        result[i * keys + d] = f(f(f(vectors[d * patches + i]! * UNIT) + 12582912) - 12582912);
       }
     }
     return result;
   };
-  return { h, w, values, known, depth: depths(known, h, w), query: quantised(query), key: quantised(key), finest: true };
+  return { h, w, values, known, depth: depths(known, h, w), query: quantised(query), key: quantised(key), keys, finest: true };
 }
 
 /** floor(a * b + 0.5) in single precision. */
@@ -505,8 +513,9 @@ function coarser(level: Level): Level {
     const at = 2 * Math.floor(i / w) * 2 * w + 2 * (i % w);
     known[i] = level.known[at]! & level.known[at + 1]! & level.known[at + 2 * w]! & level.known[at + 2 * w + 1]!;
   }
-  const of = (vectors: Int8Array) => (level.finest ? vectors : means(vectors, new Int8Array(h * w * KEYS), KEYS));
-  return { h, w, values, known, depth: depths(known, h, w), query: of(level.query), key: of(level.key), finest: false };
+  const { keys } = level;
+  const of = (vectors: Int8Array) => (level.finest ? vectors : means(vectors, new Int8Array(h * w * keys), keys));
+  return { h, w, values, known, depth: depths(known, h, w), query: of(level.query), key: of(level.key), keys, finest: false };
 }
 
 /** What was found at a level: the places of hole cells, and of those beside, in a list, -1 of others; their sources. */
@@ -563,7 +572,7 @@ function pseudoRandom(cell: number, number: number): [number, number] {
 
 /** PatchMatch at one level, whose `values` it redraws; null where no cell's surroundings are known. */
 function search(level: Level, number: number, above: Found | null, columnsAbove: number): Found | null {
-  const { h, w, known, depth, query, key } = level;
+  const { h, w, known, depth, query, key, keys } = level;
   const cells = h * w, valid = interior(known, h, w);
   const choices = Int32Array.from({ length: cells }, (_, i) => i).filter((cell) => valid[cell]);
   const hole = Int32Array.from({ length: cells }, (_, i) => i).filter((cell) => !known[cell]);
@@ -583,8 +592,8 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
 
   const weights = depth.map((d) => WEIGHTS[Math.min(d, 3)]!);
   const patch = level.finest
-    ? (y: number, x: number) => ((y >> 1) * (w >> 1) + (x >> 1)) * KEYS
-    : (y: number, x: number) => (y * w + x) * KEYS;
+    ? (y: number, x: number) => ((y >> 1) * (w >> 1) + (x >> 1)) * keys
+    : (y: number, x: number) => (y * w + x) * keys;
   const radius = Math.floor(Math.max(h, w) / (above ? 4 : 1));
   let cost = new Int32Array(targets.length);
   const uses = new Int32Array(cells); // how many copy a cell, when a round begins
@@ -672,7 +681,7 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
         if (!valid[offer] || (offer === best && candidate >= 0)) continue;
         const offered = patch(sy, sx);
         let product = 0;
-        for (let d = 0; d < KEYS; d++) product += query[asked + d]! * key[offered + d]!;
+        for (let d = 0; d < keys; d++) product += query[asked + d]! * key[offered + d]!;
         const extra = apart(offer);
         let price = affinity * (UNIT * UNIT - product) + extra;
         for (let r = 0, t = 0; r < 5 && price < least; r++) {

@@ -74,7 +74,7 @@ def load_weights(path: Path | None) -> tuple[Rethined, dict[str, str]]:
     fp16, whose blocks come back fused; None is the core in the package. The sha256 beside an ONNX file must agree.
 
     Raises:
-        InputError: no such file.
+        InputError: no such file, or a quantised core.
         WeightsError: not such a file.
     """
     if path is None or path.suffix == ".onnx":
@@ -104,6 +104,11 @@ def _from_onnx(path: Path | None) -> tuple[Rethined, dict[str, str]]:
         raise WeightsError(f"{name} is not an ONNX model: {error}") from error
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     model = Rethined(weights.config(name, metadata)).fused_copy()
+    if any(node.op_type == "DequantizeLinear" for node in proto.graph.node):
+        raise InputError(
+            f"{name} is quantised, and its weights are rounded for good; give the same core in fp32 or fp16, or the "
+            "safetensors it was made of"
+        )
     state = model.state_dict()
     tensors = {
         tensor.name.removeprefix("model."): tensor

@@ -66,10 +66,9 @@ def export_pipeline(name: str, core: bytes, out: Path) -> dict[str, float]:
     Returns by size the share of hole pixels more than one grey level from the engine's.
 
     Raises:
-        InputError: a core of one size.
+        InputError: a core of one size, or one that attends instead of searching.
         WeightsError: not such a core.
-        BackendError: a core that it cannot be made of, or more than `SHARE` of hole pixels differ, or a known one;
-            nothing is written.
+        BackendError: more than `SHARE` of hole pixels differ, or a known one; nothing is written.
         OutputError: a file cannot be written.
     """
     data = to_pipeline(name, core)
@@ -306,7 +305,10 @@ def to_pipeline(name: str, core: bytes) -> bytes:
     # By another name than a core has it, so that nobody takes this for one.
     facts["rethined.pipeline"] = facts.pop("rethined.config")
     if not config.search:
-        raise BackendError("the pipeline finds sources by search; this core was made without (ModelConfig.search)")
+        raise InputError(
+            f"{name} attends by itself (search off), and a pipeline searches; give one that was trained to search, "
+            "or fill with this one, exported to onnx, by `rethined inpaint --weights`"
+        )
     sides = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim[2:]]
     if any(sides):
         raise InputError(
@@ -351,8 +353,13 @@ def to_pipeline(name: str, core: bytes) -> bytes:
 
 def pipeline(g: Graph, core: onnx.GraphProto, config: ModelConfig, image: Value, mask: Value) -> Value:
     """Top to bottom as `Engine.__call__`."""
-    bits = g.op("BitShift", mask, np.array(7, np.uint8), direction="RIGHT")
-    # Concat refuses masks of another size, and its name says why.
+    # Concat refuses masks of another size, and its name says why. It would pass over what has no pixels: there an
+    # index is out of bounds before.
+    shift = g.constant(np.array(7, np.uint8))
+    for name, value in (("image_must_have_pixels", image), ("mask_must_have_the_size_of_image_and_pixels", mask)):
+        empty = g.cast(g.op("Equal", g.op("Size", value), 0), INT)
+        shift = g.op("Gather", g.op("Reshape", shift, np.array([1])), empty, name=name)
+    bits = g.op("BitShift", mask, shift, direction="RIGHT")
     both = g.concat(image, g.unsqueeze(bits, 2), axis=2, name="mask_must_have_the_size_of_image")
     height, width = (g.gather(g.op("Shape", image), axis) for axis in (0, 1))
     found = find_windows(g, g.gather(both, 3, axis=2), height, width, config.stride)
