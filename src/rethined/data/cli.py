@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,7 +68,6 @@ def masks(
     import dataclasses
 
     from rethined.data import mask_set
-    from rethined.data.photos import BadPhotosError
     from rethined.masks import PRESETS
 
     if verify:
@@ -84,11 +85,8 @@ def masks(
         chosen, kind=kind or chosen.kind, coverage=_coverage(coverage) if coverage else chosen.coverage
     )
     name = preset if chosen == PRESETS[preset] else None
-    try:
+    with naming_problems(every=every):
         jobs = mask_set.jobs_like(like) if like else mask_set.jobs_of_size(*_size(size or ""), count or 0)
-    except BadPhotosError as error:
-        name_problems(error.problems, every=every)
-        raise
     manifest = mask_set.write_masks(jobs, chosen, out, preset_name=name, seed=seed, report=typer.echo)
     typer.echo(f"{out}: {mask_set.describe(manifest)}; look at {out / mask_set.SHEET}")
     return 0
@@ -140,10 +138,9 @@ def df8k(
     again to go on.
     """
     from rethined.data import df8k as task
-    from rethined.data.photos import BadPhotosError
 
     given = {"div2k": div2k, "flickr2k": flickr2k, "cafhq": cafhq}
-    try:
+    with naming_problems(every=every):
         manifest = task.build(
             {key: folder for key, folder in given.items() if folder},
             out,
@@ -155,9 +152,6 @@ def df8k(
             threads=threads,
             report=typer.echo,
         )
-    except BadPhotosError as error:
-        name_problems(error.problems, every=every)
-        raise
     parts = ", ".join(
         f"{number} {name}" for name, number in (manifest.about["splits"] | manifest.about["groups"]).items()
     )
@@ -179,18 +173,14 @@ def folder(
     Corrupt, duplicate and too small ones are named, and nothing is written.
     """
     from rethined.data import manifest as task
-    from rethined.data.photos import BadPhotosError
     from rethined.image import check_output
 
     if photos.is_dir():
         check_output(photos / task.MANIFEST, overwrite=overwrite)
-    try:
+    with naming_problems(every=every):
         manifest = task.from_folder(
             photos, attribution=attribution, min_side=min_side, threads=threads, report=typer.echo
         )
-    except BadPhotosError as error:
-        name_problems(error.problems, every=every)
-        raise
     task.write_manifest(manifest, photos / task.MANIFEST)
     typer.echo(f"{photos / task.MANIFEST}: {len(manifest.files)} photographs")
     return 0
@@ -220,13 +210,9 @@ def shards(
 ) -> int:
     """Pack photographs into WebDataset shards (tar files of KEY.jpg and KEY.json), for training on clusters."""
     from rethined.data import shards as task
-    from rethined.data.photos import BadPhotosError
 
-    try:
+    with naming_problems(every=every):
         index = task.write_shards(dataset, out, split=split, shard_mb=shard_mb, report=typer.echo)
-    except BadPhotosError as error:
-        name_problems(error.problems, every=every)
-        raise
     typer.echo(f"{out}: {index['samples']} photographs in {len(index['shards'])} shards")
     return 0
 
@@ -243,11 +229,10 @@ def pack(
 ) -> int:
     """Pack a folder of photographs, reduced, into one compact file that `rethined train --data` takes."""
     from rethined.data import pack as task
-    from rethined.data.photos import BadPhotosError
     from rethined.image import check_output
 
     check_output(out, overwrite=overwrite)
-    try:
+    with naming_problems(every=True):
         index = task.write_pack(
             photos,
             out,
@@ -258,11 +243,20 @@ def pack(
             threads=threads,
             report=typer.echo,
         )
-    except BadPhotosError as error:
-        name_problems(error.problems, every=True)
-        raise
     typer.echo(f"{out}: {len(index['files'])} photographs, {out.stat().st_size / 1e6:.1f} MB")
     return 0
+
+
+@contextmanager
+def naming_problems(*, every: bool) -> Iterator[None]:
+    """Photographs that cannot be used are named before the error that says how many they are."""
+    from rethined.data.photos import BadPhotosError
+
+    try:
+        yield
+    except BadPhotosError as error:
+        name_problems(error.problems, every=every)
+        raise
 
 
 def name_problems(problems: list[Problem], *, every: bool) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rethined.data.cli import name_problems
+from rethined.data.cli import naming_problems
 from rethined.errors import BackendError, InputError
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ def train(
     try:
         import torch
 
-        from rethined.data.photos import BadPhotosError
         from rethined.train.config import RECIPES, changed, parse
         from rethined.train.loop import train as run
     except ImportError as error:
@@ -79,21 +78,17 @@ def train(
     config = changed(RECIPES[recipe], parse(set_ or ()))
     if threads:
         torch.set_num_threads(threads)
-    try:
-        with _watch(out) as (report, say):
-            trainer = run(
-                config,
-                data,
-                out,
-                val=val,
-                init=init,
-                time_limit=limit - (time.monotonic() - started),
-                report=report,
-                say=say,
-            )
-    except BadPhotosError as error:
-        name_problems(error.problems, every=True)
-        raise
+    with naming_problems(every=True), _watch(out) as (report, say):
+        trainer = run(
+            config,
+            data,
+            out,
+            val=val,
+            init=init,
+            time_limit=limit - (time.monotonic() - started),
+            report=report,
+            say=say,
+        )
     if trainer.accelerator.is_main_process:
         typer.echo(f"{out}: stopped at step {trainer.step} of {trainer.config.steps}{_verdict(trainer)}")
     return 0
