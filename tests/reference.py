@@ -248,7 +248,7 @@ def level(
         (y, x), (sy, sx) = at, offer
         whole = sum(w for _, _, w in around[at])
         affinity = (whole * constants.AFFINITY + 8) // 16 + constants.LEAST_AFFINITY
-        total = affinity * (127 * 127 - int(query[y, x] @ key[sy, sx]))
+        total = affinity * max(127 * 127 - int(query[y, x] @ key[sy, sx]), 0)
         for dy, dx, w in around[at]:
             apart = values[y + dy, x + dx] - values[sy + dy, sx + dx]
             total += w * int(apart @ apart)

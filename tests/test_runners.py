@@ -497,9 +497,9 @@ def test_runners_take_a_core_of_one_size(
         case.check(got)
 
 
-def changed(path: Path, **config: object) -> tuple[Path, ModelConfig]:
+def changed(path: Path, same: bool = False, **config: object) -> tuple[Path, ModelConfig]:
     """The package's core as if it were of another configuration, and that: without detail it sees none; what is more
-    than 32 of queries and keys is 0, and comes first."""
+    than 32 of queries and keys is 0, and comes first. With `same`, all their numbers are 1 / 8."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     model, helper, made = onnx.load(CORE), onnx.helper, dataclasses.replace(ModelConfig(), **config)
     graph, more = model.graph, made.key_dim - 32
@@ -509,7 +509,14 @@ def changed(path: Path, **config: object) -> tuple[Path, ModelConfig]:
         graph.initializer.append(
             onnx.numpy_helper.from_array(np.array([0, more, 0, 0] + [0] * 4), f"{output.name}/pad")
         )
-        graph.node.append(helper.make_node("Pad", [f"{output.name}/32", f"{output.name}/pad"], [output.name]))
+        padded = f"{output.name}/64" if same else output.name
+        graph.node.append(helper.make_node("Pad", [f"{output.name}/32", f"{output.name}/pad"], [padded]))
+        if same:
+            for name, number, kind, given in (("0", 0, "Mul", padded), ("1", 1 / 8, "Add", f"{output.name}/0")):
+                graph.initializer.append(onnx.numpy_helper.from_array(np.float32(number), f"{output.name}/by{name}"))
+                made_of = [given, f"{output.name}/by{name}"]
+                answer = output.name if kind == "Add" else f"{output.name}/0"
+                graph.node.append(helper.make_node(kind, made_of, [answer]))
         output.type.tensor_type.shape.dim[1].dim_value += more
     if not made.detail:
         nothing = onnx.numpy_helper.from_array(np.zeros((6, 1, 8, 8), np.float32), "nothing")
@@ -522,13 +529,15 @@ def changed(path: Path, **config: object) -> tuple[Path, ModelConfig]:
     return path, made
 
 
-@pytest.mark.parametrize("config", [{"detail": False}, {"key_dim": 48}, {"key_dim": 64}], ids=str)
+@pytest.mark.parametrize(
+    "config", [{"detail": False}, {"key_dim": 48}, {"key_dim": 64}, {"key_dim": 64, "same": True}], ids=str
+)
 def test_runners_take_networks_that_training_can_make(
     program: list[Any], cases: dict[str, Case], config: dict[str, object], tmp_path: Path
 ) -> None:
     case, out, (core, made) = cases["512"], tmp_path / "out.ppm", changed(tmp_path / "core.onnx", **config)
     run(*program, core, case.photo, case.mask, out)
-    if not made.detail:
+    if not made.detail or "same" in config:
         case = case._replace(want=Engine(core)(case.image, case.hole))
     case.check(read(out, case.image), OpenVino(core, config=made) if program[1:] == [] else None)
 

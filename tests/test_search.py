@@ -129,6 +129,26 @@ print("pmadd" in next(iter(dots.inspect_asm().values())))
 
 
 @pytest.mark.parametrize("numba", [True, False])
+def test_rounded_vectors_may_be_longer_than_1(numba: bool, request: pytest.FixtureRequest) -> None:
+    """Of 64 numbers of 1 / 8, each becomes 16 of 127: what query and key then agree by more than fully is nothing."""
+    if not numba:
+        request.getfixturevalue("without_numba")
+    small, holes, low, query, _ = scene(64, 96, seed=7, length=64)
+    query = np.where(query < 0, -0.125, 0.125).astype(np.float32)
+    inputs = small, holes, low, query, query.copy()
+    want = reference.search(*(a.transpose(1, 2, 0) if a.ndim == 3 else a for a in map(np.float64, inputs)))
+    got = search.find(*inputs, alone)
+    assert want is not None
+    assert got is not None
+    np.testing.assert_array_equal(got.source, list(want.values()))
+    longer, one = np.full_like(query, 0.125), np.eye(64, dtype=np.float32)[0][:, None, None] + query * 0
+    same, exact = (search.find(small, holes, low, vectors, vectors, alone) for vectors in (longer, one))
+    assert same is not None
+    assert exact is not None
+    np.testing.assert_array_equal(same.source, exact.source)
+
+
+@pytest.mark.parametrize("numba", [True, False])
 @pytest.mark.parametrize("size", SHAPES)
 def test_sources_are_those_of_the_slow_search(
     size: tuple[int, int], numba: bool, request: pytest.FixtureRequest

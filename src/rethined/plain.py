@@ -28,10 +28,9 @@ def shrink(
     h, w = grid
     rows, columns = (min((a << halved) // scale, b) for a, b in zip(mask.shape, grid, strict=True))
     small, holes = np.zeros((3, h, w), np.float32), np.ones(grid, np.float32)
-    energy, squares = np.zeros((6, h, w // patch_size), np.float32), np.zeros((6, w), np.float32)
+    squares = np.zeros((6, h, w))
     half = scale // 2
     gain = np.float32(1 / (scale * scale * np.iinfo(image.dtype).max))
-    share = gain * np.float32(scale) / np.float32(max(2 * half, 1))
     for y in range(rows):  # a row of boxes at a time: nothing of the photo's size
         lines: Any = slice(y * scale, (y + 1) * scale), slice(columns * scale)
         if halved:
@@ -44,11 +43,18 @@ def shrink(
             first = [boxes[:, :, :half], boxes[:half]]
             last = [boxes[:, :, scale - half :], boxes[scale - half :]]
             before, after = (np.concatenate([b.sum((0, 2)).T for b in part]) for part in (first, last))
-            squares[:, :columns] = np.where(hole, 0, ((before - after).astype(np.float32) * share) ** 2)
-            for x in range(patch_size):  # in the compiled loop's order: the same bits
-                energy[:, y] += squares[:, x::patch_size]
-    blocks = energy.reshape(6, h // patch_size, patch_size, -1).sum(2)
-    return small[None], holes[None, None], np.sqrt(blocks / np.float32(patch_size**2))[None]
+            squares[:, y, :columns] = np.where(hole, 0, (before - after) ** 2)
+    energy = squares.reshape(6, h // patch_size, patch_size, -1, patch_size).sum((2, 4))
+    return small[None], holes[None, None], deviation(energy, scale, patch_size, image.dtype)[None]
+
+
+def deviation(energy: NDArray[np.float64], scale: int, patch_size: int, kind: np.dtype[Any]) -> Floats:
+    """`rethined.model.pipeline.fine_detail` of patches from `energy`, the sums over each of the squares of what the
+    halves of boxes differ by; `scale` and `kind` are the photo's. Squares are whole numbers, and so are their sums:
+    what is summed first does not count, here or in another program."""
+    return (np.sqrt(energy) / float(max(scale // 2, 1) * 2 * scale * np.iinfo(kind).max * patch_size)).astype(
+        np.float32
+    )
 
 
 def mark(holes: Floats, near: NDArray[np.uint8], hole: int) -> None:
@@ -463,7 +469,7 @@ def improve(
         tried = tried & (patch[places + moved] >= 0)
         chosen, extra = np.flatnonzero(tried), apart(moved)
         product = (asking[chosen] * key[patch[places[chosen] + moved[chosen]]]).sum(1)
-        price = affinity[chosen] * (16129 - product) + extra[chosen]
+        price = affinity[chosen] * np.maximum(16129 - product, 0) + extra[chosen]
         hopeful = price < least[chosen]  # what else it costs is not negative
         chosen, price = chosen[hopeful], price[hopeful]
         there = near[chosen] + moved[chosen, None]

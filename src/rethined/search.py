@@ -919,7 +919,7 @@ def _improve(  # type: ignore[no-untyped-def]
             alone = 4 - (offer == left) - (offer == right) - (offer == above) - (offer == below)
             others = min(max(uses[np.uintp(here + offer)] - (offer == own), 0), often)
             apart = np.int32(dear * alone + again * others)
-            price = np.int32(affinity[i] * (np.int32(16129) - product) + apart)
+            price = np.int32(affinity[i] * max(np.int32(16129) - product, np.int32(0)) + apart)
             if price >= least:
                 continue
             price = np.int32(price + unlike(values, weights, mine + 5 * offer, mine, line))

@@ -292,12 +292,12 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
 
     Boxes of scale x scale: the mean of the image, zero where any pixel is a hole or beyond the border; hole 1 there.
     If `halved`, 1 not 0, boxes are of half pixels.
-    `energy` (6, h, w / side) gets the sums along each row of a patch of the squares that `fine_detail` averages.
+    `energy` (6, h, w / side) gets the sums along each row of a patch of the squares of what halves of boxes differ
+    by, whole numbers.
     `like` is of a type that holds the sum of a column of a box.
     """
     height = mask.shape[0]
     half = scale // 2
-    share = gain * np.float32(scale) / np.float32(max(2 * half, 1))
     covered = (scale + halved) >> halved  # pixels a side, some of them by half
     sums = np.empty(width * 3, like.dtype)
     # The upper half of rows minus the lower; the middle one is in neither.
@@ -306,7 +306,7 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
     boxes = (width << halved) // scale
     for y in range(first, last):
         inside = width if scale == 1 and y < height else 0  # where there is nothing to sum
-        holes[y, inside:], energy[:, y], small[:, y, inside:] = np.float32(1), np.float32(0), np.float32(0)
+        holes[y, inside:], energy[:, y], small[:, y, inside:] = np.float32(1), 0.0, np.float32(0)
         if (y + 1) * scale > height << halved:
             continue
         if inside:
@@ -355,8 +355,7 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
                 anywhere[t] |= known[t]
         for block in range(energy.shape[2]):
             # Of a patch's row; in registers, where sums of R, G and B wait for nothing.
-            across_red = across_green = across_blue = np.float32(0)
-            down_red = down_green = down_blue = np.float32(0)
+            across_red = across_green = across_blue = down_red = down_green = down_blue = np.int64(0)
             for x in range(block * side, min(block * side + side, boxes)):
                 hole = np.uint8(0)
                 for t in range(covered):
@@ -386,14 +385,16 @@ def _shrink(image, mask, edge, width, scale, halved, side, small, holes, energy,
                 small[0, y, x] = np.float32(red) * gain
                 small[1, y, x] = np.float32(green) * gain
                 small[2, y, x] = np.float32(blue) * gain
-                across_red += (np.float32(left_red - red + last_red) * share) ** 2
-                across_green += (np.float32(left_green - green + last_green) * share) ** 2
-                across_blue += (np.float32(left_blue - blue + last_blue) * share) ** 2
-                down_red += (np.float32(tilt_red) * share) ** 2
-                down_green += (np.float32(tilt_green) * share) ** 2
-                down_blue += (np.float32(tilt_blue) * share) ** 2
-            energy[0, y, block], energy[1, y, block], energy[2, y, block] = across_red, across_green, across_blue
-            energy[3, y, block], energy[4, y, block], energy[5, y, block] = down_red, down_green, down_blue
+                across_red += (left_red - red + last_red) ** 2
+                across_green += (left_green - green + last_green) ** 2
+                across_blue += (left_blue - blue + last_blue) ** 2
+                down_red += tilt_red**2
+                down_green += tilt_green**2
+                down_blue += tilt_blue**2
+            # Below 2^63, unless of 16 bits and more than 90000 pixels wide.
+            energy[0, y, block], energy[3, y, block] = max(across_red, 0), max(down_red, 0)
+            energy[1, y, block], energy[4, y, block] = max(across_green, 0), max(down_green, 0)
+            energy[2, y, block], energy[5, y, block] = max(across_blue, 0), max(down_blue, 0)
 
 
 @compiled()
@@ -537,16 +538,17 @@ class Upscaler:
                 small[None], holes[None, None], np.zeros((1, 6, h // patch_size, w // patch_size), np.float32)
             )
         self.workers.spread(lambda a, b: _shrink(*arguments, a, b, gain, like), h)
-        detail = np.sqrt(energy.reshape(6, h // patch_size, patch_size, -1).sum(2) / np.float32(patch_size**2))
-        return Small(small[None], holes[None, None], detail[None])
+        sums = energy.reshape(6, h // patch_size, patch_size, -1).sum(2)
+        return Small(small[None], holes[None, None], plain.deviation(sums, factor, patch_size, image.dtype)[None])
 
-    def _buffers(self, h: int, w: int, patch_size: int) -> tuple[NDArray[np.float32], ...]:
+    def _buffers(self, h: int, w: int, patch_size: int) -> tuple[NDArray[Any], ...]:
         """Image, mask and detail as `_shrink` wants them, kept by each thread: frames of one size share them."""
         key = (h, w, patch_size)
         if getattr(self._kept, "key", None) != key:
             shapes = (3, h, w), (h, w), (6, h, w // patch_size)
-            self._kept.key, self._kept.arrays = key, tuple(np.empty(shape, np.float32) for shape in shapes)
-        kept: tuple[NDArray[np.float32], ...] = self._kept.arrays
+            kinds = np.float32, np.float32, np.float64
+            self._kept.key, self._kept.arrays = key, tuple(map(np.empty, shapes, kinds))
+        kept: tuple[NDArray[Any], ...] = self._kept.arrays
         return kept
 
     def open(self, mask: NDArray[np.bool_], windows: Sequence[Window]) -> NDArray[np.bool_]:

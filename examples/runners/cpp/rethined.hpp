@@ -260,7 +260,7 @@ inline Small boxes(const Bytes& image, const Bytes& hole, const Window& window) 
     const int halved = halves % 2, scale = halved ? halves : halves / 2;  // of half pixels, or of pixels
     const int half = scale / 2, patches = w / PATCH, size = h / PATCH * patches;
     const float gain = float(1.0 / (double(scale) * scale * 255));
-    const float share = gain * float(scale) / float(std::max(2 * half, 1));
+    std::vector<double> energy(small.detail.size());
     for (int y = 0; y < std::min(h, (height << halved) / scale); y++) {
         for (int x = 0; x < std::min(w, (width << halved) / scale); x++) {
             std::array<int, 3> sums{}, across{}, down{};
@@ -283,12 +283,14 @@ inline Small boxes(const Bytes& image, const Bytes& hole, const Window& window) 
             const int patch = y / PATCH * patches + x / PATCH;
             for (int c = 0; c < 3; c++) {
                 small.image[(c * h + y) * w + x] = float(sums[c]) * gain;
-                const float a = float(across[c]) * share, b = float(down[c]) * share;
-                small.detail[c * size + patch] += a * a, small.detail[(c + 3) * size + patch] += b * b;
+                energy[c * size + patch] += double(across[c]) * across[c];
+                energy[(c + 3) * size + patch] += double(down[c]) * down[c];
             }
         }
     }
-    for (float& value : small.detail) value = std::sqrt(value / (PATCH * PATCH));
+    // Squares of whole numbers: in whatever order they are summed, the same.
+    const double divisor = std::max(half * 2.0 * scale * 255 * PATCH, 1.0);
+    for (std::size_t i = 0; i < energy.size(); i++) small.detail[i] = float(std::sqrt(energy[i]) / divisor);
     return small;
 }
 
@@ -647,7 +649,7 @@ private:
                 int product = 0;
                 for (int d = 0; d < level.keys; d++) product += asked[d] * offered[d];
                 const int extra = apart(sy * w + sx);
-                int price = affinity * (UNIT * UNIT - product) + extra;
+                int price = affinity * std::max(UNIT * UNIT - product, 0) + extra;
                 for (int r = 0; r < 5 && price < least; r++) {
                     const std::uint8_t* row = &level.values[((sy + r - 2) * w + sx - 2) * CHANNELS];
                     for (int t = 0; t < 25; t++) {

@@ -231,7 +231,7 @@ def shrink(
     scale = int(factor)
     rows, columns = hole.shape[0] // scale, hole.shape[1] // scale
     inside = np.s_[: rows * scale, : columns * scale]
-    small, holes, differences = np.zeros((3, h, w), f32), np.ones((h, w), bool), np.zeros((6, h, w), f32)
+    small, holes, differences = np.zeros((3, h, w), f32), np.ones((h, w), bool), np.zeros((6, h, w))
     holes[:rows, :columns] = hole[inside].reshape(rows, scale, columns, scale).any((1, 3))
     known = ~holes[:rows, :columns]
     lines = image[inside].reshape(rows, scale, columns * scale * 3)
@@ -247,10 +247,11 @@ def shrink(
     if half:
         across = sums[..., :half].sum(-1) - sums[..., scale - half :].sum(-1)
         down = (boxes(lines[:, :half]) - boxes(lines[:, scale - half :])).sum(-1)
-        share = gain * f32(scale) / f32(2 * half)
-        differences[:, :rows, :columns] = np.concatenate([across, down]).astype(f32) * share * known
+        differences[:, :rows, :columns] = np.concatenate([across, down]) * known
     blocks = differences.reshape(6, h // PATCH, PATCH, w // PATCH, PATCH)
-    return small, holes, np.sqrt((blocks**2).sum((2, 4)) / f32(PATCH**2))
+    # Squares of whole numbers: in whatever order they are summed, the same.
+    detail = np.sqrt((blocks**2).sum((2, 4))) / max(half * 2 * scale * 255 * PATCH, 1)
+    return small, holes, detail.astype(f32)
 
 
 def rim(small: np.ndarray, holes: np.ndarray) -> np.ndarray:
@@ -452,7 +453,7 @@ def search(
         difference = table[source] - mine
         squares = np.einsum("nkc,nkc->nk", difference, difference)
         product = np.einsum("nd,nd->n", asked, offered[source])
-        return (squares * weight).sum(-1) + affinity * (UNIT * UNIT - product)
+        return (squares * weight).sum(-1) + affinity * np.maximum(UNIT * UNIT - product, 0)
 
     def improve(source: np.ndarray, jump: int, guesses: int, counter: int) -> tuple[np.ndarray, np.ndarray]:
         # How far the sources of the four neighbours are from them; 0, as never here, if they copy nothing.

@@ -285,10 +285,9 @@ function around(first: number, last: number, length: number, margin: number, mul
 function shrink(image: Picture, hole: Uint8Array, factor: number, h: number, w: number) {
   const halved = factor % 1 ? 1 : 0, scale = factor * (1 + halved); // boxes of half pixels, or of pixels
   const small = new Float32Array(3 * h * w), holes = new Float32Array(h * w).fill(1);
-  const patches = w / PATCH, detail = new Float32Array(6 * (h / PATCH) * patches);
+  const patches = w / PATCH, energy = new Float64Array(6 * (h / PATCH) * patches);
   const depth = image.data.length / (image.width * image.height), half = scale >> 1;
   const gain = f(1 / (scale * scale * 255));
-  const share = f(f(gain * scale) / Math.max(2 * half, 1));
   const sums = new Int32Array(3), across = new Int32Array(3), down = new Int32Array(3);
   for (let y = 0; (y + 1) * scale <= image.height << halved && y < h; y++) {
     for (let x = 0; (x + 1) * scale <= image.width << halved && x < w; x++) {
@@ -312,12 +311,13 @@ function shrink(image: Picture, hole: Uint8Array, factor: number, h: number, w: 
       const patch = (y >> 3) * patches + (x >> 3), size = (h / PATCH) * patches;
       for (let c = 0; c < 3; c++) {
         small[(c * h + y) * w + x] = sums[c]! * gain;
-        detail[c * size + patch]! += f(across[c]! * share) ** 2;
-        detail[(c + 3) * size + patch]! += f(down[c]! * share) ** 2;
+        energy[c * size + patch]! += across[c]! ** 2;
+        energy[(c + 3) * size + patch]! += down[c]! ** 2;
       }
     }
   }
-  for (let i = 0; i < detail.length; i++) detail[i] = Math.sqrt(f(detail[i]! / (PATCH * PATCH)));
+  // Squares of whole numbers: in whatever order they are summed, the same.
+  const detail = Float32Array.from(energy, (sum) => Math.sqrt(sum) / Math.max(half * 2 * scale * 255 * PATCH, 1));
   return { small, holes, detail };
 }
 
@@ -683,7 +683,7 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
         let product = 0;
         for (let d = 0; d < keys; d++) product += query[asked + d]! * key[offered + d]!;
         const extra = apart(offer);
-        let price = affinity * (UNIT * UNIT - product) + extra;
+        let price = affinity * Math.max(UNIT * UNIT - product, 0) + extra;
         for (let r = 0, t = 0; r < 5 && price < least; r++) {
           for (let at = ((sy + r - 2) * w + sx - 2) * CHANNELS, end = at + 25; at < end; at++, t++) {
             const difference = values[at]! - mine[t]!;

@@ -628,7 +628,6 @@ def shrink(
     halves = g.concat(g.unsqueeze(g.cast(at >= 0, FLOAT), 0), g.unsqueeze(signs, 0), axis=0)  # (2, scale)
     one, pixels = g.constant(np.array(1.0)), g.cast(scale * scale * 255, DOUBLE)
     gain = g.cast(one / pixels, FLOAT)
-    share = gain * g.cast(scale, FLOAT) / g.cast(g.op("Max", half * 2, 1), FLOAT)
 
     def strip(i: Value) -> tuple[Value, Value, Value]:
         count = scale * STRIP // copies
@@ -644,13 +643,16 @@ def shrink(
         hole = g.cast(g.gather(sums, 3, axis=2) > 0.0, FLOAT)
         known = g.unsqueeze(1.0 - hole, 2)
         differences = g.concat(g.gather(across, colours, axis=2), g.gather(down, colours, axis=2), axis=2)
-        differences = differences * share * known
+        # Squares of whole numbers, exact in doubles: in whatever order they are summed, the same.
+        differences = g.cast(differences * known, DOUBLE)
         blocks = g.reshape(differences * differences, STRIP // patch, patch, w // patch, patch, 6)
         return g.gather(sums, colours, axis=2) * gain * known, hole, g.sum(blocks, 1, 3)
 
-    small, holes, energy = g.loop(h // STRIP, strip, scan=(FLOAT, FLOAT, FLOAT))
-    detail = g.op("Sqrt", g.reshape(energy, h // patch, w // patch, 6) / float(patch**2))
-    return g.reshape(small, h, w, 3), g.reshape(holes, h, w), detail
+    small, holes, energy = g.loop(h // STRIP, strip, scan=(FLOAT, FLOAT, DOUBLE))
+    detail = g.op("Sqrt", g.reshape(energy, h // patch, w // patch, 6)) / g.cast(
+        g.op("Max", half * scale * (2 * 255 * patch), 1), DOUBLE
+    )
+    return g.reshape(small, h, w, 3), g.reshape(holes, h, w), g.cast(detail, FLOAT)
 
 
 def hide(
@@ -907,7 +909,7 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
         )
         difference = g.gather(rows, offers) - own
         product = g.sum(g.gather(level.key, g.gather(level.patch, offers)) * asking, 1)
-        return g.sum(difference * difference * counted, 1) + worth * (float(search.UNIT**2) - product)
+        return g.sum(difference * difference * counted, 1) + worth * g.op("Max", float(search.UNIT**2) - product, 0.0)
 
     def inside(y: Value, x: Value) -> Value:
         return (y >= 0) & (y < h) & (x >= 0) & (x < w)
