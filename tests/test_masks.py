@@ -54,7 +54,7 @@ def test_masks_are_those_that_the_results_were_measured_with() -> None:
     """Committed results name kind, coverage and seed only: another stream of random numbers would make them lies."""
     drawn = [free_form(96, 128, np.random.default_rng(7), coverage=(0.1, 0.3), kind=kind).mean() for kind in KINDS]
     # Platforms may round a corner to another pixel.
-    np.testing.assert_allclose(drawn, [0.2297, 0.2251, 0.2261, 0.2284, 0.2319], atol=2e-3)
+    np.testing.assert_allclose(drawn, [0.2297, 0.2251, 0.2261, 0.2284, 0.2253, 0.2319], atol=2e-3)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -1,4 +1,4 @@
-"""Seeded free-form masks: LaMa-like strokes, boxes, object-shaped blobs and wires. True = hole."""
+"""Seeded free-form masks: LaMa-like strokes, boxes, object-shaped blobs, wires and letters. True = hole."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ Mask = NDArray[np.bool_]
 Canvas = NDArray[np.uint8]
 Range = tuple[float, float]
 
-KINDS = ("strokes", "boxes", "objects", "wires", "mixed")
+KINDS = ("strokes", "boxes", "objects", "wires", "letters", "mixed")
 WIRE = (0.002, 0.008)
 """How thick wires are, in parts of the image's shorter side."""
+LETTERS = (0.015, 0.06)
+"""How high letters are, in these."""
 _MIXTURE = ("strokes", "strokes", "strokes", "boxes", "objects")
 
 
@@ -32,7 +34,8 @@ class Preset:
     coverage: Range = (0.3, 0.5)
     """Least and largest part of the image that is hole."""
     stroke_width: Range | None = None
-    """Of strokes, in parts of the image's shorter side; None: wider where more is missing, 2 to 16 %."""
+    """Of strokes, wires and letters, in parts of the image's shorter side; None: of strokes wider where more is
+    missing, 2 to 16 %, of wires WIRE, of letters a tenth to a fifth of their height."""
 
     def draw(self, name: str, height: int, width: int, seed: int = 0) -> Mask:
         """The mask (H, W) of the photograph called `name` (no folder, no suffix): the same whatever else is drawn.
@@ -62,10 +65,12 @@ PRESETS = {
     "boxes": Preset("boxes", (0.1, 0.4)),
     "objects": Preset("objects", (0.05, 0.2)),
     "wires": Preset("wires", (0.003, 0.02), WIRE),
+    "letters": Preset("letters", (0.02, 0.1)),
 }
 """By name. thin, medium and thick differ in stroke width alone, up to nearly the widths of LaMa's sets of these names
 (20, 100 and 250 of 512 pixels), whose coverage is mostly 10 to 40 % in all three. paper is what section 4 tests on;
-objects is for object removal, wires for what is thin and long: wires, scratches, folds."""
+objects is for object removal, wires for what is thin and long: wires, scratches, folds; letters for text and
+watermarks."""
 
 
 def free_form(
@@ -79,9 +84,9 @@ def free_form(
 ) -> Mask:
     """One random mask (H, W), True = hole, whose area is within `coverage` (fractions of the image).
 
-    Shapes scale with the image, so that one seed looks alike at every resolution. `stroke_width` is in parts of the
-    shorter side; without it strokes are wider where more is missing. Where the range is narrow, or the image tiny, no
-    shape may be left that fits, and less than `coverage` is hole; never is it more.
+    Shapes scale with the image, so that one seed looks alike at every resolution. `stroke_width` is that of `Preset`.
+    Where the range is narrow, or the image tiny, no shape may be left that fits, and less than `coverage` is hole;
+    never is it more.
 
     Raises:
         InputError: an unknown kind, or a coverage or stroke width that is no range inside 0..1.
@@ -127,6 +132,8 @@ def _shape(
         return _stroke(height, width, rng, missing, stroke_width)
     if kind == "wires":
         return _wire(height, width, rng, stroke_width or WIRE)
+    if kind == "letters":
+        return _word(height, width, rng, stroke_width)
     return (_box if kind == "boxes" else _blob)(height, width, rng, missing)
 
 
@@ -163,6 +170,22 @@ def _wire(height: int, width: int, rng: np.random.Generator, stroke_width: Range
     py = y + along * np.sin(angle) + bend
     points = np.stack([px, py], 1).astype(np.int32)
     return _window(points.tolist(), thick // 2 + 3), lambda canvas: cv2.polylines(canvas, [points], False, 1, thick)
+
+
+def _word(height: int, width: int, rng: np.random.Generator, stroke_width: Range | None) -> Shape:
+    """3 to 9 letters in a line, in any direction; of no alphabet: each joins 3 to 5 points of a grid of 3 x 3."""
+    side = min(height, width)
+    size = side * rng.uniform(*LETTERS)
+    thick = max(1, round(side * rng.uniform(*stroke_width) if stroke_width else size * rng.uniform(0.1, 0.2)))
+    x, y, angle = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, 2 * np.pi)
+    along = size * np.array((np.cos(angle), np.sin(angle)))
+    letters = []
+    for n in range(rng.integers(3, 10)):
+        down, right = np.array(np.divmod(rng.permutation(9)[: rng.integers(3, 6)], 3)) / 2
+        places = (x, y) + (0.85 * n + 0.6 * right)[:, None] * along + down[:, None] * (-along[1], along[0])
+        letters.append(places.astype(np.int32))
+    window = _window(np.concatenate(letters).tolist(), thick // 2 + 3)
+    return window, lambda canvas: cv2.polylines(canvas, letters, False, 1, thick)
 
 
 def _box(height: int, width: int, rng: np.random.Generator, missing: float) -> Shape:

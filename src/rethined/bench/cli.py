@@ -28,8 +28,8 @@ Photos = Annotated[Path, typer.Argument(help="Folder of photographs, or one.", m
 Masks = Annotated[
     str,
     typer.Option(
-        help="KIND-LOW-HIGH in percent, of strokes, boxes, objects, wires, mixed; or a folder of PNG masks named "
-        "like the photographs, white = hole; comma between.",
+        help="KIND-LOW-HIGH in percent, of strokes, boxes, objects, wires, letters, mixed; or a folder of PNG masks "
+        "named like the photographs, white = hole; comma between.",
         metavar="SPECS",
     ),
 ]

@@ -40,9 +40,11 @@ def masks(
     out: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the masks.", metavar="FOLDER")
     ] = None,
-    preset: Annotated[str, typer.Option(help="thin, medium, thick, paper, boxes, objects or wires.")] = "paper",
+    preset: Annotated[
+        str, typer.Option(help="thin, medium, thick, paper, boxes, objects, wires or letters.")
+    ] = "paper",
     kind: Annotated[
-        str | None, typer.Option(help="Instead of the preset's: strokes, boxes, objects, wires or mixed.")
+        str | None, typer.Option(help="Instead of the preset's: strokes, boxes, objects, wires, letters or mixed.")
     ] = None,
     coverage: Annotated[
         str | None, typer.Option(help="Instead of the preset's: hole in percent of the image.", metavar="LOW-HIGH")
