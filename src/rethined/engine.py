@@ -282,12 +282,12 @@ class Engine:
 
     def _windows(self, mask: Mask) -> list[Window]:
         height, width = mask.shape
-        blocks = np.zeros((-(-height // windows.BLOCK), -(-width // windows.BLOCK)), np.bool_)
-        self._upscaler.workers.spread(partial(windows.block, mask, blocks), len(blocks))
+        blocks, full = np.zeros((2, -(-height // windows.BLOCK), -(-width // windows.BLOCK)), np.bool_)
+        self._upscaler.workers.spread(partial(windows.block, mask, blocks, full), len(blocks))
         if not blocks.any():
             return []
         config = self.config
-        return windows.find(blocks, height, width, config.stride, config.band, self._backend.size)
+        return windows.find(blocks, full, height, width, config.stride, config.band, self._backend.size)
 
     def _threads_for(self, window: Window) -> Upscaler:
         """Of a window that is filled with no other beside it."""

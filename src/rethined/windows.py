@@ -38,12 +38,12 @@ EXTRA = 2**12
 """Grid pixels that another window is counted as beside its own. It takes the time of more, and is worth it."""
 LEAST = 2
 """Strides that a grid has a side, at least, where the photo has them: in less there may be nothing to copy."""
-THIN = 4
-"""A hole is thin where it fills no square of so many blocks a side."""
-FINE = 4
-"""Factor from which on thin holes are seen on finer grids than others: on this one they are a few cells wide."""
-THIN_LEVELS, THIN_SHARE = 8, 3
-"""As LEVELS; and how many times the grid of the whole photo those of thin holes may hold."""
+THIN = 10
+"""A hole is thin where it fills no square of so many grid pixels a side, of a grid that it is seen on like others."""
+FINE = 2.5
+"""Factor from which on thin holes are seen on finer grids than others: below, it would win little."""
+THIN_LEVELS, THIN_SHARE = 8, 12
+"""As LEVELS; and how many times as much as the grid of the whole photo those of thin holes may hold, each once."""
 ALONE = 2**15
 """Grid pixels up to which one thread is about as fast as several, which wait for one another more than they work."""
 GAIN = 0.55
@@ -99,6 +99,7 @@ def _scales(band: int) -> Iterator[int]:
 
 def find(
     blocks: NDArray[np.bool_],
+    full: NDArray[np.bool_],
     height: int,
     width: int,
     stride: int,
@@ -109,8 +110,8 @@ def find(
     no more pixels than that of the `whole` photo; or one, whose grid is of `size`, for a network that takes no other.
     Where that factor is FINE or more, thin holes have one of their own, with THIN_SHARE times as many pixels.
 
-    `blocks` (rows, columns), True where any of BLOCK x BLOCK pixels is hole, at least one. In the order in which they
-    are to be filled; each hole pixel is in the `holes` of the one that fills it, and of others after that at most.
+    `blocks` and `full` (rows, columns), as of `block`; at least one is not all known. In the order in which they are
+    to be filled; each hole pixel is in the `holes` of the one that fills it, and of others after that at most.
     """
     photo = whole(height, width, stride, band)
     budget = photo.rows * photo.columns
@@ -120,16 +121,20 @@ def find(
             window = _window(box, height, width, halves, stride, size)
             if window.rows <= size[0] and window.columns <= size[1]:
                 return [window]
-    windows = _finest(blocks, height, width, stride, band, LEVELS, budget)
+
+    windows = _finest(_divide(blocks, LEVELS), height, width, stride, band, budget)
     coarse = windows[0].scale
-    thick = _thick(blocks, THIN) if coarse >= FINE else blocks
+    side = int(THIN * coarse) // BLOCK
+    thick = _thick(blocks, full, side) if coarse >= FINE else blocks
     if (thick == blocks).all():
         return windows
-    found = _finest(blocks & ~thick, height, width, stride, band, THIN_LEVELS, THIN_SHARE * budget)
+    boxes = _divide(blocks & ~thick, THIN_LEVELS)
+    boxes[:, 4] = np.minimum(boxes[:, 4], side * BLOCK)  # area by length is that of many letters, or of a net
+    found = _finest(boxes, height, width, stride, band, THIN_SHARE * budget, budget)
     if found[0].scale >= coarse:
         return windows
     if thick.any():  # after the thin ones, which then are known
-        found += _finest(thick, height, width, stride, band, LEVELS, budget)
+        found += _finest(_divide(thick, LEVELS), height, width, stride, band, budget)
     return found
 
 
@@ -177,10 +182,10 @@ def beside(windows: Sequence[Window], after: Sequence[Sequence[int]], threads: i
     return groups
 
 
-def _thick(blocks: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
-    """Which of the `blocks` hang together, by sides or corners, with a square of `side` of them."""
+def _thick(blocks: NDArray[np.bool_], full: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """Which of the `blocks` hang together, by sides or corners, with a square of `side` of them that are `full`."""
     square = np.ones((side, side), np.uint8)
-    core = cv2.erode(blocks.view(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    core = cv2.erode(full.view(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     count, label = cv2.connectedComponents(blocks.view(np.uint8))
     holds = np.zeros(count, np.bool_)
     holds[label[core > 0]] = True
@@ -189,31 +194,35 @@ def _thick(blocks: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
 
 
 def _finest(
-    blocks: NDArray[np.bool_], height: int, width: int, stride: int, band: int, levels: int, budget: int
+    boxes: NDArray[np.int64], height: int, width: int, stride: int, band: int, budget: int, most: int = 2**62
 ) -> list[Window]:
-    """Windows around what is in `blocks`, with the smallest factor at which their grids together hold no more than
-    `budget` pixels; every second one first, so that of those that see each other's holes, as along a wire, several
-    can be filled at the same time."""
-    boxes = _divide(blocks, levels)
+    """Windows around what is in the `boxes` of `_divide`, with the smallest factor at which their grids together hold
+    no more than `budget` pixels, and each, where it can be cut, `most`; every second one first, so that of those that
+    see each other's holes, as along a wire, several can be filled at the same time."""
     for halves in _scales(band):
-        cost, chosen = _choose(boxes, height, width, stride, halves)
+        cost, chosen = _choose(boxes, height, width, stride, halves, most)
         if cost <= budget:
             windows = [_window(box, height, width, halves, stride) for box in boxes[chosen].tolist()]
             return windows[::2] + windows[1::2]
     raise AssertionError  # there is no last factor
 
 
-def block(mask: NDArray[np.bool_], blocks: NDArray[np.bool_], first: int, last: int) -> None:
+def block(mask: NDArray[np.bool_], blocks: NDArray[np.bool_], full: NDArray[np.bool_], first: int, last: int) -> None:
     """Rows `first` to `last` of `blocks`, for a C-contiguous `mask` (H, W): True where any of BLOCK x BLOCK pixels
-    is."""
+    is; and of `full`: True where all of every fourth line of them are. Beyond the border nothing is."""
     part, width = mask[first * BLOCK : last * BLOCK], mask.shape[1]
     whole, lines = len(part) // BLOCK, np.zeros((last - first, blocks.shape[1] * BLOCK), np.bool_)
-    np.logical_or.reduce(part[: whole * BLOCK].reshape(whole, BLOCK, width), axis=1, out=lines[:whole, :width])
-    if whole < len(lines):
-        lines[whole, :width] = part[whole * BLOCK :].any(0)
+    upper, rest = part[: whole * BLOCK].reshape(whole, BLOCK, width), part[whole * BLOCK :]
+    np.logical_or.reduce(upper, axis=1, out=lines[:whole, :width])
+    if len(rest):
+        lines[whole, :width] = rest.any(0)
     # Along the line eight pixels are seen at once.
     words = lines.view(np.uint64)
     blocks[first:last] = words[:, ::2] | words[:, 1::2]
+    np.logical_and.reduce(upper[:, ::4], axis=1, out=lines[:whole, :width])
+    if len(rest):
+        lines[whole, :width] = rest[::4].all(0) if len(rest) > BLOCK - 4 else False
+    full[first:last] = words[:, ::2] & words[:, 1::2] == int.from_bytes(bytes([1] * 8))
 
 
 @_loop
@@ -287,9 +296,9 @@ def _divide(blocks, levels):  # type: ignore[no-untyped-def]
 
 
 @_loop
-def _choose(boxes, height, width, stride, halves):  # type: ignore[no-untyped-def]
-    """Which of the `boxes` of `_divide`, that together hold all of the hole, have the cheapest windows, from above or
-    from the left on; and what these cost, in pixels of grids."""
+def _choose(boxes, height, width, stride, halves, most):  # type: ignore[no-untyped-def]
+    """Which of the `boxes` of `_divide`, that together hold all of the hole, have the cheapest windows, of no more
+    than `most` where they can be cut, from above or from the left on; and what these cost, in pixels of grids."""
     costs, cut = np.empty(len(boxes), np.int64), np.zeros(len(boxes), np.bool_)
     multiple = stride * halves // 2
     for n in range(len(boxes) - 1, -1, -1):
@@ -299,10 +308,11 @@ def _choose(boxes, height, width, stride, halves):  # type: ignore[no-untyped-de
         margin = _margin(thickness, halves)
         down = _multiples(top * BLOCK, bottom * BLOCK, height, margin, multiple)
         costs[n] = down * _multiples(left * BLOCK, right * BLOCK, width, margin, multiple) * stride**2
-        if costs[n] > EXTRA + 2 * stride**2 and 0 <= 2 * crossing <= CROSSING * halves:
+        must = costs[n] > most
+        if costs[n] > EXTRA + 2 * stride**2 and 2 * crossing >= 0 and (must or 2 * crossing <= CROSSING * halves):
             halved = costs[2 * n + 1] + costs[2 * n + 2] + EXTRA
-            cut[n] = halved < costs[n]
-            costs[n] = min(halved, costs[n])
+            if must or halved < costs[n]:
+                costs[n], cut[n] = halved, True
     chosen, waiting = np.empty(len(boxes), np.int64), np.zeros(len(boxes), np.int64)
     count, more = 0, 1
     while more:

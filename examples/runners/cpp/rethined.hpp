@@ -63,9 +63,9 @@ constexpr int MARGIN = 16, CROSSING = 32;  // grid pixels: seen around a box, at
 constexpr int LEVELS = 5;    // cuts in a row
 constexpr int EXTRA = 1 << 12;  // grid pixels that another window is counted as beside its own
 constexpr int LEAST = 2;     // strides that a grid has a side, at least, where the photo has them
-constexpr int THIN = 4;      // blocks a side of a square that no thin hole fills
-constexpr int THIN_FROM = 4;  // factor from which on thin holes have windows of their own
-constexpr int THIN_LEVELS = 8, THIN_SHARE = 3;  // cuts of these; how many times the whole photo's grid theirs may hold
+constexpr int THIN = 10;     // grid pixels a side of a square that no thin hole fills
+constexpr double THIN_FROM = 2.5;  // factor from which on thin holes have windows of their own
+constexpr int THIN_LEVELS = 8, THIN_SHARE = 12;  // cuts of these; how many times the whole photo's grid theirs may hold
 constexpr int PATCH = 8;     // side of what a query and a key describe, in low-resolution pixels
 constexpr int CELL = 4;      // side of what is copied at a time, in low-resolution pixels
 constexpr int CHANNELS = 5;  // of a cell: R, G, B, differences across, differences down
@@ -105,10 +105,15 @@ inline int next(int halves) { return halves + (halves < 2 * WHOLE ? 1 : 2); }
 class Holes {
 public:
     Holes(const Bytes& hole, int height, int width)
-        : height(height), width(width), down(ceil_div(height, BLOCK)), across(ceil_div(width, BLOCK)), blocks(down * across) {
+        : height(height), width(width), down(ceil_div(height, BLOCK)), across(ceil_div(width, BLOCK)), blocks(down * across), full(down * across) {
+        Ints count(blocks.size());  // of the hole's pixels in every fourth line
         for (int y = 0; y < height; y++)
             for (int x = 0; x < width; x++)
-                if (hole[std::size_t(y) * width + x]) blocks[y / BLOCK * across + x / BLOCK] = 1;
+                if (hole[std::size_t(y) * width + x]) {
+                    const int at = y / BLOCK * across + x / BLOCK;
+                    blocks[at] = 1, count[at] += y % 4 == 0;
+                }
+        for (std::size_t n = 0; n < full.size(); n++) full[n] = count[n] == 4 * BLOCK;
     }
 
     // With the smallest factor at which the grid of one around all is no larger than h x w; then with as much around it.
@@ -129,18 +134,20 @@ public:
         };
         int halves = 2;
         while (!pixels(halves)) halves = next(halves);
-        const std::int64_t most = pixels(halves);
-        const std::vector<Window> all = finest(LEVELS, most);
+        const std::int64_t budget = pixels(halves);
+        const std::vector<Window> all = finest(LEVELS, budget);
         const int coarse = all[0].halves;
         if (coarse < 2 * THIN_FROM) return all;
+        const int side = THIN * coarse / 2 / BLOCK;
         Holes bulky(*this), slight(*this);
-        bulky.blocks = thick();
+        bulky.blocks = thick(side);
         for (std::size_t n = 0; n < blocks.size(); n++) slight.blocks[n] &= ~bulky.blocks[n];
         if (!slight.any({0, down, 0, across})) return all;
-        std::vector<Window> found = slight.finest(THIN_LEVELS, THIN_SHARE * most);
+        slight.most = budget, slight.thickest = side * BLOCK;
+        std::vector<Window> found = slight.finest(THIN_LEVELS, THIN_SHARE * budget);
         if (found[0].halves >= coarse) return all;
         if (bulky.any({0, down, 0, across})) {
-            const std::vector<Window> rest = bulky.finest(LEVELS, most);
+            const std::vector<Window> rest = bulky.finest(LEVELS, budget);
             found.insert(found.end(), rest.begin(), rest.end());
         }
         return found;
@@ -148,7 +155,10 @@ public:
 
 private:
     const int height, width, down, across;
-    Bytes blocks;
+    Bytes blocks, full;
+    // Grid pixels that a window holds at most, where it can be cut; and how thick its hole is at most, in pixels.
+    std::int64_t most = INT64_MAX;
+    int thickest = INT32_MAX;
 
     bool any(const Box& box) const {
         for (int y = box.top; y < box.bottom; y++)
@@ -157,23 +167,23 @@ private:
         return false;
     }
 
-    // Which blocks hang together, by sides or corners, with a square of THIN x THIN of them.
-    Bytes thick() const {
+    // Which blocks hang together, by sides or corners, with a square of `side` x `side` that are full.
+    Bytes thick(int side) const {
         Bytes found(blocks.size());
         Ints queue;
         const auto take = [&](int y, int x) {
             const int at = y * across + x;
             if (blocks[at] && !found[at]) found[at] = 1, queue.push_back(at);
         };
-        const auto full = [&](int top, int left) {
-            for (int y = top; y < top + THIN; y++)
-                for (int x = left; x < left + THIN; x++)
-                    if (!blocks[y * across + x]) return false;
+        const auto square = [&](int top, int left) {
+            for (int y = top; y < top + side; y++)
+                for (int x = left; x < left + side; x++)
+                    if (!full[y * across + x]) return false;
             return true;
         };
-        for (int y = 0; y <= down - THIN; y++)
-            for (int x = 0; x <= across - THIN; x++)
-                if (full(y, x)) take(y, x);
+        for (int y = 0; y <= down - side; y++)
+            for (int x = 0; x <= across - side; x++)
+                if (square(y, x)) take(y, x);
         while (!queue.empty()) {
             const int row = queue.back() / across, column = queue.back() % across;
             queue.pop_back();
@@ -183,11 +193,11 @@ private:
         return found;
     }
 
-    // With the smallest factor at which their grids hold no more than `most` pixels; every second one first.
-    std::vector<Window> finest(int levels, std::int64_t most) const {
+    // With the smallest factor at which their grids hold no more than `total` pixels; every second one first.
+    std::vector<Window> finest(int levels, std::int64_t total) const {
         for (int halves = 2;; halves = next(halves)) {
             const auto [cost, found] = leaves({0, down, 0, across}, levels, halves);
-            if (cost > most) continue;
+            if (cost > total) continue;
             std::vector<Window> ordered;
             for (std::size_t first : {0, 1}) {
                 for (std::size_t n = first; n < found.size(); n += 2) ordered.push_back(found[n]);
@@ -212,7 +222,7 @@ private:
         int area = 0;
         for (int line = 0; line < count; line++)
             for (int n = 0; n < wide; n++) area += at(line, n);
-        const int thickness = area * BLOCK / count;  // the hole's area by its length
+        const int thickness = std::min(area * BLOCK / count, thickest);  // the hole's area by its length
         const int margin = std::max(MARGIN * halves / 2, thickness);
         const Box holes{top * BLOCK, std::min(bottom * BLOCK, height), left * BLOCK, std::min(right * BLOCK, width)};
         const auto [first, last, rows] = around(holes.top, holes.bottom, height, margin, halves, h);
@@ -229,14 +239,14 @@ private:
             const bool central = std::abs(2 * line - count) < std::abs(2 * cut - count);
             if (crossing < least || (crossing == least && central)) least = crossing, cut = line;
         }
-        if (2 * least * BLOCK > CROSSING * halves) return {cost, whole};
+        if (2 * least * BLOCK > CROSSING * halves && cost <= most) return {cost, whole};
         Box half(box), rest(box);
         if (tall) half.bottom = rest.top = top + cut;
         else half.right = rest.left = left + cut;
         auto one = leaves(half, levels - 1, halves), other = leaves(rest, levels - 1, halves);
         one.first += other.first + EXTRA;
         one.second.insert(one.second.end(), other.second.begin(), other.second.end());
-        return one.first < cost ? one : std::pair{cost, whole};
+        return one.first < cost || cost > most ? one : std::pair{cost, whole};
     }
 
     // Where a window begins and ends, and the side of its grid: the hole from `first` to `last` with a margin, rounded up

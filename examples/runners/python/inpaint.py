@@ -35,8 +35,9 @@ BLOCK = 16  # side, in pixels, of the blocks that holes are put into boxes by
 MARGIN, CROSSING = 16, 32  # grid pixels: seen around a box, at least; and of hole that a cut through it may cross
 LEVELS, EXTRA = 5, 2**12  # cuts in a row; and grid pixels that another window is counted as beside its own
 LEAST = 2  # strides that a grid has a side, at least, where the photo has them
-THIN, THIN_FROM = 4, 4  # blocks a side of a square that no thin hole fills; and from which factor on they are apart
-THIN_LEVELS, THIN_SHARE = 8, 3  # cuts of thin holes; and how many times the grid of the whole photo theirs may hold
+THIN = 10  # grid pixels a side of a square that no thin hole fills
+THIN_FROM = 2.5  # factor from which on thin holes have windows of their own
+THIN_LEVELS, THIN_SHARE = 8, 12  # cuts of thin holes; and how many times the grid of the whole photo theirs may hold
 PATCH = 8  # side of what a query and a key describe, in low-resolution pixels
 CELL = 4  # side of what is copied at a time, in low-resolution pixels
 RIM, FAR = 6, 2  # what is marked in rings: the hole, and the ring that all within are compared with
@@ -125,7 +126,8 @@ def windows(hole: np.ndarray, size: tuple[int, int] | None = None) -> list[Windo
     height, width = hole.shape
     down, across = (-(-side // BLOCK) for side in hole.shape)
     padded = np.pad(hole, ((0, down * BLOCK - height), (0, across * BLOCK - width)))
-    blocks = padded.reshape(down, BLOCK, across, BLOCK).any((1, 3))
+    padded = padded.reshape(down, BLOCK, across, BLOCK)
+    blocks, full = padded.any((1, 3)), padded[:, ::4].all((1, 3))
 
     def leaves(
         blocks: np.ndarray,
@@ -136,16 +138,19 @@ def windows(hole: np.ndarray, size: tuple[int, int] | None = None) -> list[Windo
         levels: int,
         halves: int,
         least: tuple[int, int] = (0, 0),
+        most: float = math.inf,
+        thickest: float = math.inf,
     ) -> tuple[int, list[Window]]:
         """What the cheapest windows cost, in pixels of grids, around what of a box, in `blocks`, is hole, with at
-        most `levels` cuts in a row; and these, with grids of at least `least`."""
+        most `levels` cuts in a row; and these, with grids of at least `least`, and no more than `most` where they
+        can be cut. The hole is no thicker than `thickest`."""
         rows, columns = (np.flatnonzero(blocks[top:bottom, left:right].any(axis)) for axis in (1, 0))
         top, bottom = top + int(rows[0]), top + int(rows[-1]) + 1
         left, right = left + int(columns[0]), left + int(columns[-1]) + 1
         tall = bottom - top >= right - left
         part = blocks[top:bottom, left:right] if tall else blocks[top:bottom, left:right].T
         count = len(part)
-        thickness = np.count_nonzero(part) * BLOCK // count  # the hole's area by its length
+        thickness = min(np.count_nonzero(part) * BLOCK // count, thickest)  # the hole's area by its length
         margin, multiple = max(MARGIN * halves // 2, thickness), STRIDE * halves // 2
         holes = slice(top * BLOCK, min(bottom * BLOCK, height)), slice(left * BLOCK, min(right * BLOCK, width))
         lines, h = around(holes[0], height, margin, multiple, least[0])
@@ -159,15 +164,17 @@ def windows(hole: np.ndarray, size: tuple[int, int] | None = None) -> list[Windo
         cuts = np.arange(edge, count - edge + 1)
         crossings = (part[cuts - 1] & part[cuts]).sum(1) * BLOCK
         n = int(np.lexsort((abs(2 * cuts - count), crossings))[0])
-        if 2 * crossings[n] > CROSSING * halves:
+        if 2 * crossings[n] > CROSSING * halves and cost <= most:
             return whole
         at = int(cuts[n])
         if tall:
             boxes = (top, top + at, left, right), (top + at, bottom, left, right)
         else:
             boxes = (top, bottom, left, left + at), (top, bottom, left + at, right)
-        (first, one), (second, other) = (leaves(blocks, *box, levels - 1, halves) for box in boxes)
-        return (first + second + EXTRA, one + other) if first + second + EXTRA < cost else whole
+        (first, one), (second, other) = (
+            leaves(blocks, *box, levels - 1, halves, most=most, thickest=thickest) for box in boxes
+        )
+        return (first + second + EXTRA, one + other) if first + second + EXTRA < cost or cost > most else whole
 
     if size:
         for halves in factors():
@@ -179,26 +186,27 @@ def windows(hole: np.ndarray, size: tuple[int, int] | None = None) -> list[Windo
         if 2 * h * w <= max(2 * GRID, GRID_GROWTH * halves) or min(h, w) == STRIDE:
             break
 
-    def finest(blocks: np.ndarray, levels: int, most: int) -> list[Window]:
-        """With the smallest factor at which their grids hold no more than `most` pixels; every second one first."""
-        found = (leaves(blocks, 0, down, 0, across, levels, halves) for halves in factors())
-        parts = next(parts for cost, parts in found if cost <= most)
+    def finest(blocks: np.ndarray, levels: int, total: int, **limits: float) -> list[Window]:
+        """With the smallest factor at which their grids hold no more than `total` pixels; every second one first."""
+        found = (leaves(blocks, 0, down, 0, across, levels, halves, **limits) for halves in factors())
+        parts = next(parts for cost, parts in found if cost <= total)
         return parts[::2] + parts[1::2]
 
     all_ = finest(blocks, LEVELS, h * w)
-    bulky = thick(blocks) if all_[0].scale >= THIN_FROM else blocks
+    side = int(THIN * all_[0].scale) // BLOCK
+    bulky = thick(blocks, full, side) if all_[0].scale >= THIN_FROM else blocks
     if (bulky == blocks).all():
         return all_
-    fine = finest(blocks & ~bulky, THIN_LEVELS, THIN_SHARE * h * w)
+    fine = finest(blocks & ~bulky, THIN_LEVELS, THIN_SHARE * h * w, most=h * w, thickest=side * BLOCK)
     if fine[0].scale >= all_[0].scale:
         return all_
     return fine + (finest(bulky, LEVELS, h * w) if bulky.any() else [])
 
 
-def thick(blocks: np.ndarray) -> np.ndarray:
-    """Which of the `blocks` hang together, by sides or corners, with a square of THIN x THIN of them."""
-    squares = np.lib.stride_tricks.sliding_window_view(blocks, (THIN, THIN)).all((2, 3))
-    grown, found = np.pad(squares, ((0, THIN - 1), (0, THIN - 1))), None  # their first blocks
+def thick(blocks: np.ndarray, full: np.ndarray, side: int) -> np.ndarray:
+    """Which of the `blocks` hang together, by sides or corners, with a square of `side` x `side` that are `full`."""
+    padded = np.pad(full, ((0, side - 1), (0, side - 1)))
+    grown, found = np.lib.stride_tricks.sliding_window_view(padded, (side, side)).all((2, 3)), None  # first blocks
     while found is None or (grown != found).any():
         found = grown
         near = np.pad(found, 1)

@@ -37,8 +37,8 @@ const MARGIN = 16, CROSSING = 32; // grid pixels: seen around a box, at least; o
 const LEVELS = 5; // cuts in a row
 const EXTRA = 2 ** 12; // grid pixels that another window is counted as beside its own
 const LEAST = 2; // strides that a grid has a side, at least, where the photo has them
-const THIN = 4, THIN_FROM = 4; // blocks a side of a square that no thin hole fills; from which factor on they are apart
-const THIN_LEVELS = 8, THIN_SHARE = 3; // cuts of thin holes; how many times the grid of the whole photo theirs may hold
+const THIN = 10, THIN_FROM = 2.5; // grid pixels a side of a square that no thin hole fills; from which factor on they are apart
+const THIN_LEVELS = 8, THIN_SHARE = 12; // cuts of thin holes; how many times the grid of the whole photo theirs may hold
 const PATCH = 8; // side of what a query and a key describe, in low-resolution pixels
 const CELL = 4; // side of what is copied at a time, in low-resolution pixels
 const CHANNELS = 5; // of a cell: R, G, B, differences across, differences down
@@ -153,6 +153,18 @@ export interface Window {
   readonly holes: Box;
 }
 
+/** Windows of a box, and what they cost in pixels of grids. */
+interface Leaves {
+  readonly cost: number;
+  readonly found: readonly Window[];
+}
+
+/** Grid pixels that a window holds at most, where it can be cut; and how thick its hole is at most, in pixels. */
+interface Limits {
+  readonly most: number;
+  readonly thickest: number;
+}
+
 /**
  * Around the holes, with the smallest factor at which their grids together hold no more pixels than the whole photo's
  * would; where that is large, around thin holes first, with a smaller one. In the order in which they are to be filled;
@@ -161,10 +173,17 @@ export interface Window {
  */
 export function windows(hole: Uint8Array, height: number, width: number, size?: Size): readonly Window[] {
   const down = Math.ceil(height / BLOCK), across = Math.ceil(width / BLOCK);
-  const blocks = new Uint8Array(down * across);
+  const blocks = new Uint8Array(down * across), full = new Uint8Array(down * across);
+  const count = new Uint8Array(across); // of the hole's pixels in every fourth line of a block
   for (let y = 0; y < height; y++) {
     const row = Math.floor(y / BLOCK) * across;
-    for (let x = 0; x < width; x++) if (hole[y * width + x]) blocks[row + Math.floor(x / BLOCK)] = 1;
+    if (y % BLOCK === 0) count.fill(0);
+    for (let x = 0; x < width; x++) {
+      if (!hole[y * width + x]) continue;
+      blocks[row + Math.floor(x / BLOCK)] = 1;
+      if (y % 4 === 0) count[Math.floor(x / BLOCK)]!++;
+    }
+    if (y % BLOCK === BLOCK - 4) for (let x = 0; x < across; x++) full[row + x] = Number(count[x] === 4 * BLOCK);
   }
   const everything = { top: 0, bottom: down, left: 0, right: across };
   for (let halves = 2; size; halves = next(halves)) {
@@ -178,18 +197,19 @@ export function windows(hole: Uint8Array, height: number, width: number, size?: 
     if (2 * h * w <= Math.max(2 * GRID, GRID_GROWTH * halves) || Math.min(h, w) === STRIDE) most = h * w;
   }
   const all = finest(blocks, LEVELS, most), coarse = all[0]!.scale;
-  const bulky = coarse >= THIN_FROM ? thick(blocks, down, across) : blocks;
+  const side = Math.floor((THIN * coarse) / BLOCK);
+  const bulky = coarse >= THIN_FROM ? thick(blocks, full, side, down, across) : blocks;
   const slight = blocks.map((block, n) => block & ~bulky[n]!);
   if (!slight.includes(1)) return all;
-  const fine = finest(slight, THIN_LEVELS, THIN_SHARE * most);
+  const fine = finest(slight, THIN_LEVELS, THIN_SHARE * most, { most, thickest: side * BLOCK });
   if (fine[0]!.scale >= coarse) return all;
   return bulky.includes(1) ? [...fine, ...finest(bulky, LEVELS, most)] : fine;
 
-  /** With the smallest factor at which their grids hold no more than `most` pixels; every second one first. */
-  function finest(blocks: Uint8Array, levels: number, most: number): readonly Window[] {
+  /** With the smallest factor at which their grids hold no more than `total` pixels; every second one first. */
+  function finest(blocks: Uint8Array, levels: number, total: number, limits?: Limits): readonly Window[] {
     for (let halves = 2; ; halves = next(halves)) {
-      const { cost, found } = leaves(blocks, everything, levels, halves);
-      if (cost <= most) return [0, 1].flatMap((first) => found.filter((_, n) => n % 2 === first));
+      const { cost, found } = leaves(blocks, everything, levels, halves, [0, 0], limits);
+      if (cost <= total) return [0, 1].flatMap((first) => found.filter((_, n) => n % 2 === first));
     }
   }
 
@@ -200,11 +220,12 @@ export function windows(hole: Uint8Array, height: number, width: number, size?: 
 
   /**
    * What the cheapest windows cost, in pixels of grids, around what of a box, in `blocks`, is hole, with at most `levels`
-   * cuts in a row; and these, with grids of at least `h` x `w`.
+   * cuts in a row; and these, with grids of at least `h` x `w`, within `limits`.
    */
   function leaves(
     blocks: Uint8Array, { top, bottom, left, right }: Box, levels: number, halves: number, [h, w]: Size = [0, 0],
-  ): { cost: number; found: readonly Window[] } {
+    limits: Limits = { most: Infinity, thickest: Infinity },
+  ): Leaves {
     const any = (t: number, b: number, l: number, r: number) => {
       for (let y = t; y < b; y++) for (let x = l; x < r; x++) if (blocks[y * across + x]) return true;
       return false;
@@ -219,7 +240,7 @@ export function windows(hole: Uint8Array, height: number, width: number, size?: 
     const at = (line: number, n: number) => blocks[tall ? (top + line) * across + left + n : (top + n) * across + left + line]!;
     let area = 0;
     for (let line = 0; line < count; line++) for (let n = 0; n < wide; n++) area += at(line, n);
-    const thickness = Math.floor((area * BLOCK) / count); // the hole's area by its length
+    const thickness = Math.min(Math.floor((area * BLOCK) / count), limits.thickest); // the hole's area by its length
     const margin = Math.max(MARGIN * halves / 2, thickness), multiple = STRIDE * halves / 2;
     const holes = {
       top: top * BLOCK, bottom: Math.min(bottom * BLOCK, height), left: left * BLOCK, right: Math.min(right * BLOCK, width),
@@ -240,26 +261,28 @@ export function windows(hole: Uint8Array, height: number, width: number, size?: 
       const central = Math.abs(2 * line - count) < Math.abs(2 * cut - count);
       if (crossing < least || (crossing === least && central)) least = crossing, cut = line;
     }
-    if (2 * least * BLOCK > CROSSING * halves) return whole;
+    const must = whole.cost > limits.most;
+    if (2 * least * BLOCK > CROSSING * halves && !must) return whole;
     const half = tall ? { top, bottom: top + cut, left, right } : { top, bottom, left, right: left + cut };
     const rest = tall ? { top: top + cut, bottom, left, right } : { top, bottom, left: left + cut, right };
-    const [one, other] = [leaves(blocks, half, levels - 1, halves), leaves(blocks, rest, levels - 1, halves)];
+    const [one, other] = [half, rest].map((part) => leaves(blocks, part, levels - 1, halves, [0, 0], limits)) as
+      [Leaves, Leaves];
     const cost = one.cost + other.cost + EXTRA;
-    return cost < whole.cost ? { cost, found: [...one.found, ...other.found] } : whole;
+    return cost < whole.cost || must ? { cost, found: [...one.found, ...other.found] } : whole;
   }
 }
 
-/** Which of the `blocks` hang together, by sides or corners, with a square of THIN x THIN of them. */
-function thick(blocks: Uint8Array, down: number, across: number): Uint8Array {
+/** Which of the `blocks` hang together, by sides or corners, with a square of `side` x `side` that are `full`. */
+function thick(blocks: Uint8Array, full: Uint8Array, side: number, down: number, across: number): Uint8Array {
   const found = new Uint8Array(blocks.length), queue: number[] = [];
   const take = (at: number) => {
     if (blocks[at] && !found[at]) found[at] = 1, queue.push(at);
   };
-  const full = (top: number, left: number) => {
-    for (let y = top; y < top + THIN; y++) for (let x = left; x < left + THIN; x++) if (!blocks[y * across + x]) return false;
+  const square = (top: number, left: number) => {
+    for (let y = top; y < top + side; y++) for (let x = left; x < left + side; x++) if (!full[y * across + x]) return false;
     return true;
   };
-  for (let y = 0; y <= down - THIN; y++) for (let x = 0; x <= across - THIN; x++) if (full(y, x)) take(y * across + x);
+  for (let y = 0; y <= down - side; y++) for (let x = 0; x <= across - side; x++) if (square(y, x)) take(y * across + x);
   for (let at = queue.pop(); at !== undefined; at = queue.pop()) {
     const row = Math.floor(at / across), column = at % across;
     for (let y = Math.max(row - 1, 0); y <= Math.min(row + 1, down - 1); y++) {

@@ -456,11 +456,14 @@ def find_windows(g: Graph, bits: Value, height: Value, width: Value, stride: int
 
     # What runs once or not at all are loops: bodies of no turn take no time.
     def apart(_: Value, table: Value) -> tuple[Value]:
-        thick = thick_blocks(g, blocks)
+        side = factor(table) * windows.THIN // (2 * block)
+        fourth = g.op("Slice", padded, np.array([0]), np.array([block]), np.array([1]), np.array([4]))
+        full = g.op("ReduceMin", fourth, np.array((1, 3)), keepdims=0)
+        thick = thick_blocks(g, blocks, full, side)
         thin = blocks - thick
 
         def finer(_: Value, table: Value) -> tuple[Value]:
-            found = finest(g, thin, *photo, windows.THIN_LEVELS, windows.THIN_SHARE)
+            found = finest(g, thin, *photo, windows.THIN_LEVELS, windows.THIN_SHARE, side * block)
             better = g.cast(factor(found) < factor(table), INT)
 
             def others(_: Value, found: Value) -> tuple[Value]:
@@ -475,15 +478,19 @@ def find_windows(g: Graph, bits: Value, height: Value, width: Value, stride: int
         return (table,)
 
     table = finest(g, blocks, *photo, windows.LEVELS)
-    (table,) = g.loop(g.cast(factor(table) >= 2 * windows.FINE, INT), apart, (table, INT))
+    (table,) = g.loop(g.cast(factor(table) >= int(2 * windows.FINE), INT), apart, (table, INT))
     return table
 
 
-def thick_blocks(g: Graph, blocks: Value) -> Value:
+def thick_blocks(g: Graph, blocks: Value, full: Value, side: Value) -> Value:
     """`rethined.windows._thick`: what hangs together with the first block of a full square."""
-    side, blocks = windows.THIN, g.cast(blocks, FLOAT)
-    squares = 1.0 - g.pool(1.0 - blocks, side, side, border=True)
-    squares = g.op("Pad", squares, np.array((0, 0, side - 1, side - 1)))
+    blocks = g.cast(blocks, FLOAT)
+
+    def shrink(_: Value, squares: Value) -> tuple[Value]:
+        squares = g.op("Pad", squares, np.array((0, 0, 1, 1)))
+        return (1.0 - g.pool(1.0 - squares, 2, 2, border=True),)
+
+    (squares,) = g.loop(side - 1, shrink, (g.cast(full, FLOAT), FLOAT))
 
     def grow(i: Value, found: Value) -> tuple[Value, Value]:
         grown = g.pool(found, 3, 3, border=False) * blocks
@@ -503,12 +510,15 @@ def finest(
     budget: Value,
     levels: int,
     share: int = 1,
+    thickest: Value | None = None,
 ) -> Value:
-    """`rethined.windows._finest`, as `find_windows` returns windows, of at most `share` times the `budget`.
+    """`rethined.windows._finest`, as `find_windows` returns windows, of at most `share` times the `budget`; if holes
+    are known to be no thicker than `thickest`, pixels, each of no more than that where it can be cut.
 
     Boxes are numbered as in a heap: those that box n is cut into are 2 n + 1 and 2 n + 2.
     """
     boxes, thickness, cuttable, crossing = tree(g, blocks, levels)
+    thickness = thickness if thickest is None else g.op("Min", thickness, thickest)
 
     # All factors at once, (K, boxes).
     halves = g.unsqueeze(factors, 1)
@@ -532,10 +542,13 @@ def finest(
         return g.op("Slice", values, np.array([2**depth - 1]), np.array([2 ** (depth + 1) - 1]), np.array([1]))
 
     may = g.cast(cuttable & (crossing * 2 < halves * windows.CROSSING + 1) & (cells > windows.EXTRA), INT)
+    must = g.cast(cuttable & (cells > budget), INT)
     best, cuts = level(cells, levels), [g.full(g.dims(2**levels), 0)]
     for depth in reversed(range(levels)):
         own, two = level(cells, depth), g.sum(g.reshape(best, -1, 2**depth, 2), 2) + windows.EXTRA
         cheaper = (level(may, depth) > 0) & (two < own)
+        if thickest is not None:
+            cheaper = cheaper | (level(must, depth) > 0)
         best, cuts = g.where(cheaper, two, own), [g.cast(cheaper, INT), *cuts]
     chosen = g.op("ArgMax", g.cast(best < budget * share + 1, FLOAT), axis=0, keepdims=0)  # (1,)
 
