@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from PIL import Image
 from rethined import windows
 from rethined.backends import CoreOutput, OnnxBackend
 from rethined.engine import Engine
+from rethined.errors import RethinedWarning
 from rethined.masks import free_form
 from rethined.upscale import Upscaler
 from rethined.windows import BLOCK, FINE, GRID, GRID_GROWTH, MARGIN, THIN_SHARE, Window, find, whole
@@ -250,6 +252,40 @@ def test_a_wire_is_filled_better_than_on_the_grid_of_the_whole_photo(monkeypatch
     coarse = engine(image, wire)
     apart = [np.abs(fill[wire].astype(int) - image[wire]).mean() for fill in (fine, coarse)]
     assert apart[0] < 0.7 * apart[1]
+
+
+def fence(height: int, width: int, every: int, thick: int) -> Bools:
+    mask = np.zeros((height, width), np.uint8)
+    for x in range(-height, width + height, every):
+        for run in (-height, height):
+            cv2.line(mask, (x, 0), (x + run, height), 1, thick)
+    return mask > 0
+
+
+@pytest.mark.parametrize(("every", "thick"), [(130, 40), (210, 70)])
+def test_behind_a_fence_the_photo_goes_on(every: int, thick: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the grid of the whole photo nothing that is known is wide enough to be copied."""
+    with Image.open(PHOTOS / "city.jpg") as file:
+        image = np.asarray(file.convert("RGB"))[:1400, :2100]
+    mask, engine = fence(*image.shape[:2], every, thick), Engine(threads=2)
+    assert {part.scale for part in found(mask)} == {1}
+    assert sum(part.rows * part.columns for part in found(mask)) <= THIN_SHARE * GRID
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fine = engine(image, mask)
+    without_windows(monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RethinedWarning)
+        coarse = engine(image, mask)
+
+    def texture(picture: NDArray[np.uint8]) -> float:
+        steps = np.abs(np.diff(picture.astype(int), axis=1))[mask[:, 1:] & mask[:, :-1]]
+        return float(steps.mean() / np.abs(np.diff(image.astype(int), axis=1))[mask[:, 1:] & mask[:, :-1]].mean())
+
+    assert 0.75 < texture(fine) < 1.25
+    assert texture(coarse) < 0.9 * texture(fine)
+    apart = [np.abs(fill[mask].astype(int) - image[mask]).mean() for fill in (fine, coarse)]
+    assert apart[0] < 1.1 * apart[1]  # though a smooth guess is what makes that small
 
 
 @pytest.mark.parametrize("compiled", [True, False])

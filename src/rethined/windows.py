@@ -44,6 +44,9 @@ FINE = 2.5
 """Factor from which on thin holes are seen on finer grids than others: below, it would win little."""
 THIN_LEVELS, THIN_SHARE = 8, 12
 """As LEVELS; and how many times as much as the grid of the whole photo those of thin holes may hold, each once."""
+SOURCE, SCARCE = 20, 20
+"""Grid pixels a side of a square that is all known, as what is copied lies in the middle of one (`search.REACH`); and
+known blocks for each such square, at most, or what is known is in too small pieces to be copied."""
 ALONE = 2**15
 """Grid pixels up to which one thread is about as fast as several, which wait for one another more than they work."""
 GAIN = 0.55
@@ -108,7 +111,8 @@ def find(
 ) -> list[Window]:
     """Windows of a photo of `height` x `width` pixels, with the smallest factor at which their grids together hold
     no more pixels than that of the `whole` photo; or one, whose grid is of `size`, for a network that takes no other.
-    Where that factor is FINE or more, thin holes have one of their own, with THIN_SHARE times as many pixels.
+    Where that factor is FINE or more, thin holes have one of their own, with THIN_SHARE times as many pixels; and all
+    holes have, where next to nothing could be copied on a grid of that factor, as through a fence.
 
     `blocks` and `full` (rows, columns), as of `block`; at least one is not all known. In the order in which they are
     to be filled; each hole pixel is in the `holes` of the one that fills it, and of others after that at most.
@@ -126,6 +130,9 @@ def find(
     coarse = windows[0].scale
     side = int(THIN * coarse) // BLOCK
     thick = _thick(blocks, full, side) if coarse >= FINE else blocks
+    sources = np.count_nonzero(_squares(~blocks, int(SOURCE * coarse) // BLOCK + 1))
+    if coarse > 1 and sources * SCARCE < np.count_nonzero(~blocks):
+        thick = np.zeros_like(blocks)
     if (thick == blocks).all():
         return windows
     boxes = _divide(blocks & ~thick, THIN_LEVELS)
@@ -184,13 +191,18 @@ def beside(windows: Sequence[Window], after: Sequence[Sequence[int]], threads: i
 
 def _thick(blocks: NDArray[np.bool_], full: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
     """Which of the `blocks` hang together, by sides or corners, with a square of `side` of them that are `full`."""
-    square = np.ones((side, side), np.uint8)
-    core = cv2.erode(full.view(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    core = _squares(full, side)
     count, label = cv2.connectedComponents(blocks.view(np.uint8))
     holds = np.zeros(count, np.bool_)
-    holds[label[core > 0]] = True
+    holds[label[core]] = True
     result: NDArray[np.bool_] = holds[label]
     return result
+
+
+def _squares(blocks: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """The middles of squares of `side` x `side` of the `blocks`."""
+    square = np.ones((side, side), np.uint8)
+    return cv2.erode(blocks.view(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
 
 
 def _finest(

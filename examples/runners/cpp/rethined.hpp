@@ -65,6 +65,8 @@ constexpr int EXTRA = 1 << 12;  // grid pixels that another window is counted as
 constexpr int LEAST = 2;     // strides that a grid has a side, at least, where the photo has them
 constexpr int THIN = 10;     // grid pixels a side of a square that no thin hole fills
 constexpr double THIN_FROM = 2.5;  // factor from which on thin holes have windows of their own
+constexpr int SOURCE = 20;   // grid pixels a side of a square that is all known, as the surroundings of a source are
+constexpr int SCARCE = 20;   // known blocks for each such square, at most, or they are in too small pieces to be copied
 constexpr int THIN_LEVELS = 8, THIN_SHARE = 12;  // cuts of these; how many times the whole photo's grid theirs may hold
 constexpr int PATCH = 8;     // side of what a query and a key describe, in low-resolution pixels
 constexpr int CELL = 4;      // side of what is copied at a time, in low-resolution pixels
@@ -137,10 +139,16 @@ public:
         const std::int64_t budget = pixels(halves);
         const std::vector<Window> all = finest(LEVELS, budget);
         const int coarse = all[0].halves;
-        if (coarse < 2 * THIN_FROM) return all;
+        Bytes open(blocks);
+        std::size_t known = 0;
+        for (std::uint8_t& block : open) known += block = !block;
+        // Where next to nothing could be copied, as through a fence, all are thin.
+        const bool scarce =
+            coarse > 2 && squares(open, SOURCE * coarse / 2 / BLOCK + 1).size() * SCARCE < known;
+        if (coarse < 2 * THIN_FROM && !scarce) return all;
         const int side = THIN * coarse / 2 / BLOCK;
         Holes bulky(*this), slight(*this);
-        bulky.blocks = thick(side);
+        bulky.blocks = scarce ? Bytes(blocks.size()) : thick(side);
         for (std::size_t n = 0; n < blocks.size(); n++) slight.blocks[n] &= ~bulky.blocks[n];
         if (!slight.any({0, down, 0, across})) return all;
         slight.most = budget, slight.thickest = side * BLOCK;
@@ -175,21 +183,28 @@ private:
             const int at = y * across + x;
             if (blocks[at] && !found[at]) found[at] = 1, queue.push_back(at);
         };
-        const auto square = [&](int top, int left) {
-            for (int y = top; y < top + side; y++)
-                for (int x = left; x < left + side; x++)
-                    if (!full[y * across + x]) return false;
-            return true;
-        };
-        for (int y = 0; y <= down - side; y++)
-            for (int x = 0; x <= across - side; x++)
-                if (square(y, x)) take(y, x);
+        for (const int at : squares(full, side)) take(at / across, at % across);
         while (!queue.empty()) {
             const int row = queue.back() / across, column = queue.back() % across;
             queue.pop_back();
             for (int y = std::max(row - 1, 0); y <= std::min(row + 1, down - 1); y++)
                 for (int x = std::max(column - 1, 0); x <= std::min(column + 1, across - 1); x++) take(y, x);
         }
+        return found;
+    }
+
+    // The first blocks of squares of `side` x `side` of `some`.
+    Ints squares(const Bytes& some, int side) const {
+        Ints found;
+        const auto square = [&](int top, int left) {
+            for (int y = top; y < top + side; y++)
+                for (int x = left; x < left + side; x++)
+                    if (!some[y * across + x]) return false;
+            return true;
+        };
+        for (int y = 0; y <= down - side; y++)
+            for (int x = 0; x <= across - side; x++)
+                if (square(y, x)) found.push_back(y * across + x);
         return found;
     }
 

@@ -37,6 +37,8 @@ LEVELS, EXTRA = 5, 2**12  # cuts in a row; and grid pixels that another window i
 LEAST = 2  # strides that a grid has a side, at least, where the photo has them
 THIN = 10  # grid pixels a side of a square that no thin hole fills
 THIN_FROM = 2.5  # factor from which on thin holes have windows of their own
+SOURCE = 20  # grid pixels a side of a square that is all known, as the surroundings of a source are
+SCARCE = 20  # known blocks for each such square, at most, or they are in too small pieces to be copied
 THIN_LEVELS, THIN_SHARE = 8, 12  # cuts of thin holes; and how many times the grid of the whole photo theirs may hold
 PATCH = 8  # side of what a query and a key describe, in low-resolution pixels
 CELL = 4  # side of what is copied at a time, in low-resolution pixels
@@ -195,6 +197,9 @@ def windows(hole: np.ndarray, size: tuple[int, int] | None = None) -> list[Windo
     all_ = finest(blocks, LEVELS, h * w)
     side = int(THIN * all_[0].scale) // BLOCK
     bulky = thick(blocks, full, side) if all_[0].scale >= THIN_FROM else blocks
+    sources = np.count_nonzero(squares(~blocks, int(SOURCE * all_[0].scale) // BLOCK + 1))
+    if all_[0].scale > 1 and sources * SCARCE < np.count_nonzero(~blocks):
+        bulky = np.zeros_like(blocks)  # as through a fence
     if (bulky == blocks).all():
         return all_
     fine = finest(blocks & ~bulky, THIN_LEVELS, THIN_SHARE * h * w, most=h * w, thickest=side * BLOCK)
@@ -205,14 +210,19 @@ def windows(hole: np.ndarray, size: tuple[int, int] | None = None) -> list[Windo
 
 def thick(blocks: np.ndarray, full: np.ndarray, side: int) -> np.ndarray:
     """Which of the `blocks` hang together, by sides or corners, with a square of `side` x `side` that are `full`."""
-    padded = np.pad(full, ((0, side - 1), (0, side - 1)))
-    grown, found = np.lib.stride_tricks.sliding_window_view(padded, (side, side)).all((2, 3)), None  # first blocks
+    grown, found = squares(full, side), None
     while found is None or (grown != found).any():
         found = grown
         near = np.pad(found, 1)
         near = near[:-2] | near[1:-1] | near[2:]
         grown = (near[:, :-2] | near[:, 1:-1] | near[:, 2:]) & blocks
     return grown
+
+
+def squares(blocks: np.ndarray, side: int) -> np.ndarray:
+    """The first blocks of squares of `side` x `side` of the `blocks`."""
+    padded = np.pad(blocks, ((0, side - 1), (0, side - 1)))
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, (side, side)).all((2, 3)))
 
 
 def factors() -> itertools.chain[int]:

@@ -38,6 +38,8 @@ const LEVELS = 5; // cuts in a row
 const EXTRA = 2 ** 12; // grid pixels that another window is counted as beside its own
 const LEAST = 2; // strides that a grid has a side, at least, where the photo has them
 const THIN = 10, THIN_FROM = 2.5; // grid pixels a side of a square that no thin hole fills; from which factor on they are apart
+const SOURCE = 20; // grid pixels a side of a square that is all known, as the surroundings of a source are
+const SCARCE = 20; // known blocks for each such square, at most, or they are in too small pieces to be copied
 const THIN_LEVELS = 8, THIN_SHARE = 12; // cuts of thin holes; how many times the grid of the whole photo theirs may hold
 const PATCH = 8; // side of what a query and a key describe, in low-resolution pixels
 const CELL = 4; // side of what is copied at a time, in low-resolution pixels
@@ -198,7 +200,11 @@ export function windows(hole: Uint8Array, height: number, width: number, size?: 
   }
   const all = finest(blocks, LEVELS, most), coarse = all[0]!.scale;
   const side = Math.floor((THIN * coarse) / BLOCK);
-  const bulky = coarse >= THIN_FROM ? thick(blocks, full, side, down, across) : blocks;
+  const open = blocks.map((block) => 1 - block), least = Math.floor((SOURCE * coarse) / BLOCK) + 1;
+  // Where next to nothing could be copied, as through a fence, all are thin.
+  const known = open.reduce((sum, block) => sum + block, 0);
+  const scarce = coarse > 1 && squares(open, least, down, across).length * SCARCE < known;
+  const bulky = scarce ? new Uint8Array(blocks.length) : coarse >= THIN_FROM ? thick(blocks, full, side, down, across) : blocks;
   const slight = blocks.map((block, n) => block & ~bulky[n]!);
   if (!slight.includes(1)) return all;
   const fine = finest(slight, THIN_LEVELS, THIN_SHARE * most, { most, thickest: side * BLOCK });
@@ -278,16 +284,25 @@ function thick(blocks: Uint8Array, full: Uint8Array, side: number, down: number,
   const take = (at: number) => {
     if (blocks[at] && !found[at]) found[at] = 1, queue.push(at);
   };
-  const square = (top: number, left: number) => {
-    for (let y = top; y < top + side; y++) for (let x = left; x < left + side; x++) if (!full[y * across + x]) return false;
-    return true;
-  };
-  for (let y = 0; y <= down - side; y++) for (let x = 0; x <= across - side; x++) if (square(y, x)) take(y * across + x);
+  squares(full, side, down, across).forEach(take);
   for (let at = queue.pop(); at !== undefined; at = queue.pop()) {
     const row = Math.floor(at / across), column = at % across;
     for (let y = Math.max(row - 1, 0); y <= Math.min(row + 1, down - 1); y++) {
       for (let x = Math.max(column - 1, 0); x <= Math.min(column + 1, across - 1); x++) take(y * across + x);
     }
+  }
+  return found;
+}
+
+/** The first blocks of squares of `side` x `side` of the `blocks`. */
+function squares(blocks: Uint8Array, side: number, down: number, across: number): readonly number[] {
+  const found: number[] = [];
+  const square = (top: number, left: number) => {
+    for (let y = top; y < top + side; y++) for (let x = left; x < left + side; x++) if (!blocks[y * across + x]) return false;
+    return true;
+  };
+  for (let y = 0; y <= down - side; y++) {
+    for (let x = 0; x <= across - side; x++) if (square(y, x)) found.push(y * across + x);
   }
   return found;
 }

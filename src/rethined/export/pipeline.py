@@ -454,12 +454,18 @@ def find_windows(g: Graph, bits: Value, height: Value, width: Value, stride: int
     def factor(table: Value) -> Value:
         return g.gather(g.gather(table, 0), 0)
 
+    table = finest(g, blocks, *photo, windows.LEVELS)
+    halves = factor(table)
+    sources = squares(g, 1 - blocks, halves * windows.SOURCE // (2 * block) + 1)
+    few = g.cast(g.sum(sources, 0, 1), INT) * windows.SCARCE < g.sum(1 - blocks, 0, 1)
+    scarce = g.cast(few & (halves > 2), INT)
+
     # What runs once or not at all are loops: bodies of no turn take no time.
     def apart(_: Value, table: Value) -> tuple[Value]:
-        side = factor(table) * windows.THIN // (2 * block)
+        side = halves * windows.THIN // (2 * block)
         fourth = g.op("Slice", padded, np.array([0]), np.array([block]), np.array([1]), np.array([4]))
         full = g.op("ReduceMin", fourth, np.array((1, 3)), keepdims=0)
-        thick = thick_blocks(g, blocks, full, side)
+        thick = thick_blocks(g, blocks, full, side) * (1 - scarce)
         thin = blocks - thick
 
         def finer(_: Value, table: Value) -> tuple[Value]:
@@ -477,26 +483,31 @@ def find_windows(g: Graph, bits: Value, height: Value, width: Value, stride: int
         (table,) = g.loop(any_(thin), finer, (table, INT))
         return (table,)
 
-    table = finest(g, blocks, *photo, windows.LEVELS)
-    (table,) = g.loop(g.cast(factor(table) >= int(2 * windows.FINE), INT), apart, (table, INT))
+    turns = g.op("Max", scarce, g.cast(halves >= int(2 * windows.FINE), INT))
+    (table,) = g.loop(turns, apart, (table, INT))
     return table
+
+
+def squares(g: Graph, blocks: Value, side: Value) -> Value:
+    """`rethined.windows._squares`, by their first blocks instead of their middles; (h, w) floats."""
+
+    def shrink(_: Value, found: Value) -> tuple[Value]:
+        found = g.op("Pad", found, np.array((0, 0, 1, 1)))
+        return (1.0 - g.pool(1.0 - found, 2, 2, border=True),)
+
+    (found,) = g.loop(side - 1, shrink, (g.cast(blocks, FLOAT), FLOAT))
+    return found
 
 
 def thick_blocks(g: Graph, blocks: Value, full: Value, side: Value) -> Value:
     """`rethined.windows._thick`: what hangs together with the first block of a full square."""
     blocks = g.cast(blocks, FLOAT)
 
-    def shrink(_: Value, squares: Value) -> tuple[Value]:
-        squares = g.op("Pad", squares, np.array((0, 0, 1, 1)))
-        return (1.0 - g.pool(1.0 - squares, 2, 2, border=True),)
-
-    (squares,) = g.loop(side - 1, shrink, (g.cast(full, FLOAT), FLOAT))
-
     def grow(i: Value, found: Value) -> tuple[Value, Value]:
         grown = g.pool(found, 3, 3, border=False) * blocks
         return g.op("ReduceMax", grown - found, keepdims=0) > 0.0, grown
 
-    (found,) = g.loop(g.op("Size", blocks), grow, (squares, FLOAT), ends=True)
+    (found,) = g.loop(g.op("Size", blocks), grow, (squares(g, full, side), FLOAT), ends=True)
     return g.cast(found, INT)
 
 
