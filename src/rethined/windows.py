@@ -43,7 +43,7 @@ THIN = 10
 FINE = 2.5
 """Factor from which on thin holes are seen on finer grids than others: below, it would win little."""
 THIN_LEVELS, THIN_SHARE = 8, 12
-"""As LEVELS; and how many times as much as the grid of the whole photo those of thin holes may hold, each once."""
+"""As LEVELS; and how many times as many pixels as the whole photo's grid those of thin holes may hold together."""
 SOURCE, SCARCE = 20, 20
 """Grid pixels a side of a square that is all known, as what is copied lies in the middle of one (`search.REACH`); and
 known blocks for each such square, at most, or what is known is in too small pieces to be copied."""
@@ -129,10 +129,12 @@ def find(
     windows = _finest(_divide(blocks, LEVELS), height, width, stride, band, budget)
     coarse = windows[0].scale
     side = int(THIN * coarse) // BLOCK
-    thick = _thick(blocks, full, side) if coarse >= FINE else blocks
-    sources = np.count_nonzero(_squares(~blocks, int(SOURCE * coarse) // BLOCK + 1))
-    if coarse > 1 and sources * SCARCE < np.count_nonzero(~blocks):
+    if coarse > 1 and _scarce(~blocks, int(SOURCE * coarse) // BLOCK + 1):
         thick = np.zeros_like(blocks)
+    elif coarse >= FINE:
+        thick = _thick(blocks, full, side)
+    else:
+        return windows
     if (thick == blocks).all():
         return windows
     boxes = _divide(blocks & ~thick, THIN_LEVELS)
@@ -189,6 +191,11 @@ def beside(windows: Sequence[Window], after: Sequence[Sequence[int]], threads: i
     return groups
 
 
+def _scarce(known: NDArray[np.bool_], side: int) -> bool:
+    """Whether the blocks that are `known` are in too small pieces, of which few are squares of `side` of them."""
+    return bool(np.count_nonzero(_squares(known, side)) * SCARCE < np.count_nonzero(known))
+
+
 def _thick(blocks: NDArray[np.bool_], full: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
     """Which of the `blocks` hang together, by sides or corners, with a square of `side` of them that are `full`."""
     core = _squares(full, side)
@@ -226,14 +233,12 @@ def block(mask: NDArray[np.bool_], blocks: NDArray[np.bool_], full: NDArray[np.b
     whole, lines = len(part) // BLOCK, np.zeros((last - first, blocks.shape[1] * BLOCK), np.bool_)
     upper, rest = part[: whole * BLOCK].reshape(whole, BLOCK, width), part[whole * BLOCK :]
     np.logical_or.reduce(upper, axis=1, out=lines[:whole, :width])
-    if len(rest):
-        lines[whole, :width] = rest.any(0)
+    lines[whole:, :width] = rest.any(0)
     # Along the line eight pixels are seen at once.
     words = lines.view(np.uint64)
     blocks[first:last] = words[:, ::2] | words[:, 1::2]
     np.logical_and.reduce(upper[:, ::4], axis=1, out=lines[:whole, :width])
-    if len(rest):
-        lines[whole, :width] = rest[::4].all(0) if len(rest) > BLOCK - 4 else False
+    lines[whole:, :width] = rest[::4].all(0) & (len(rest) > BLOCK - 4)
     full[first:last] = words[:, ::2] & words[:, 1::2] == int.from_bytes(bytes([1] * 8))
 
 
@@ -321,7 +326,7 @@ def _choose(boxes, height, width, stride, halves, most):  # type: ignore[no-unty
         down = _multiples(top * BLOCK, bottom * BLOCK, height, margin, multiple)
         costs[n] = down * _multiples(left * BLOCK, right * BLOCK, width, margin, multiple) * stride**2
         must = costs[n] > most
-        if costs[n] > EXTRA + 2 * stride**2 and 2 * crossing >= 0 and (must or 2 * crossing <= CROSSING * halves):
+        if costs[n] > EXTRA + 2 * stride**2 and crossing >= 0 and (must or 2 * crossing <= CROSSING * halves):
             halved = costs[2 * n + 1] + costs[2 * n + 2] + EXTRA
             if must or halved < costs[n]:
                 costs[n], cut[n] = halved, True

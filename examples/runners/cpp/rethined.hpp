@@ -107,7 +107,8 @@ inline int next(int halves) { return halves + (halves < 2 * WHOLE ? 1 : 2); }
 class Holes {
 public:
     Holes(const Bytes& hole, int height, int width)
-        : height(height), width(width), down(ceil_div(height, BLOCK)), across(ceil_div(width, BLOCK)), blocks(down * across), full(down * across) {
+        : height(height), width(width), down(ceil_div(height, BLOCK)), across(ceil_div(width, BLOCK)), blocks(down * across),
+          full(down * across) {
         Ints count(blocks.size());  // of the hole's pixels in every fourth line
         for (int y = 0; y < height; y++)
             for (int x = 0; x < width; x++)
@@ -143,8 +144,7 @@ public:
         std::size_t known = 0;
         for (std::uint8_t& block : open) known += block = !block;
         // Where next to nothing could be copied, as through a fence, all are thin.
-        const bool scarce =
-            coarse > 2 && squares(open, SOURCE * coarse / 2 / BLOCK + 1).size() * SCARCE < known;
+        const bool scarce = coarse > 2 && squares(open, SOURCE * coarse / 2 / BLOCK + 1).size() * SCARCE < known;
         if (coarse < 2 * THIN_FROM && !scarce) return all;
         const int side = THIN * coarse / 2 / BLOCK;
         Holes bulky(*this), slight(*this);

@@ -195,15 +195,18 @@ def windows(hole: np.ndarray, size: tuple[int, int] | None = None) -> list[Windo
         return parts[::2] + parts[1::2]
 
     all_ = finest(blocks, LEVELS, h * w)
-    side = int(THIN * all_[0].scale) // BLOCK
-    bulky = thick(blocks, full, side) if all_[0].scale >= THIN_FROM else blocks
-    sources = np.count_nonzero(squares(~blocks, int(SOURCE * all_[0].scale) // BLOCK + 1))
-    if all_[0].scale > 1 and sources * SCARCE < np.count_nonzero(~blocks):
-        bulky = np.zeros_like(blocks)  # as through a fence
+    coarse, known = all_[0].scale, ~blocks
+    side, least = int(THIN * coarse) // BLOCK, int(SOURCE * coarse) // BLOCK + 1
+    if coarse > 1 and np.count_nonzero(squares(known, least)) * SCARCE < np.count_nonzero(known):
+        bulky = np.zeros_like(blocks)  # next to nothing could be copied, as through a fence
+    elif coarse >= THIN_FROM:
+        bulky = thick(blocks, full, side)
+    else:
+        return all_
     if (bulky == blocks).all():
         return all_
     fine = finest(blocks & ~bulky, THIN_LEVELS, THIN_SHARE * h * w, most=h * w, thickest=side * BLOCK)
-    if fine[0].scale >= all_[0].scale:
+    if fine[0].scale >= coarse:
         return all_
     return fine + (finest(bulky, LEVELS, h * w) if bulky.any() else [])
 

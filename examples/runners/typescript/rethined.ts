@@ -271,8 +271,8 @@ export function windows(hole: Uint8Array, height: number, width: number, size?: 
     if (2 * least * BLOCK > CROSSING * halves && !must) return whole;
     const half = tall ? { top, bottom: top + cut, left, right } : { top, bottom, left, right: left + cut };
     const rest = tall ? { top: top + cut, bottom, left, right } : { top, bottom, left: left + cut, right };
-    const [one, other] = [half, rest].map((part) => leaves(blocks, part, levels - 1, halves, [0, 0], limits)) as
-      [Leaves, Leaves];
+    const further = (part: Box) => leaves(blocks, part, levels - 1, halves, [0, 0], limits);
+    const one = further(half), other = further(rest);
     const cost = one.cost + other.cost + EXTRA;
     return cost < whole.cost || must ? { cost, found: [...one.found, ...other.found] } : whole;
   }

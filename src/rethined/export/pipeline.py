@@ -553,12 +553,12 @@ def finest(
         return g.op("Slice", values, np.array([2**depth - 1]), np.array([2 ** (depth + 1) - 1]), np.array([1]))
 
     may = g.cast(cuttable & (crossing * 2 < halves * windows.CROSSING + 1) & (cells > windows.EXTRA), INT)
-    must = g.cast(cuttable & (cells > budget), INT)
+    must = None if thickest is None else g.cast(cuttable & (cells > budget), INT)
     best, cuts = level(cells, levels), [g.full(g.dims(2**levels), 0)]
     for depth in reversed(range(levels)):
         own, two = level(cells, depth), g.sum(g.reshape(best, -1, 2**depth, 2), 2) + windows.EXTRA
         cheaper = (level(may, depth) > 0) & (two < own)
-        if thickest is not None:
+        if must is not None:
             cheaper = cheaper | (level(must, depth) > 0)
         best, cuts = g.where(cheaper, two, own), [g.cast(cheaper, INT), *cuts]
     chosen = g.op("ArgMax", g.cast(best < budget * share + 1, FLOAT), axis=0, keepdims=0)  # (1,)
