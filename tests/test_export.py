@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from rethined.bench import device, schema, web
 from rethined.config import DEFAULT, PAPER, ModelConfig
 from rethined.errors import BackendError, InputError, WeightsError
 from rethined.export import core, formats, hub
-from rethined.export.onnx import ALLOWED, session, to_onnx
+from rethined.export.onnx import ALLOWED, quiet, session, to_onnx
 from rethined.export.pipeline import to_pipeline
 from rethined.model import Rethined
 from rethined.model.pipeline import Core
@@ -460,6 +461,28 @@ def test_the_command_line_refuses_in_one_line(tmp_path: Path, within: Any) -> No
         assert code == 2, lines
         assert len(lines) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_converters_are_not_heard(capfd: pytest.CaptureFixture[str]) -> None:
+    def convert() -> None:
+        with quiet():
+            os.write(2, b"compiled parts know standard error by its number\n")
+            raise InputError("what is wrong")
+
+    with pytest.raises(InputError):
+        convert()
+    assert capfd.readouterr().err == ""
+    os.write(2, b"and it is back\n")
+    assert capfd.readouterr().err == "and it is back\n"
+
+
+@pytest.mark.parametrize("name", formats.FORMATS)
+def test_the_command_line_says_nothing_but_what_it_wrote(weights: Path, within: Any, name: str) -> None:
+    """In standard error, where a compiled converter writes too."""
+    for package in formats.missing_packages(name):
+        pytest.skip(f"{package} is not installed")
+    output = f"x{formats.FORMATS[name].suffix}"
+    assert within("export", name, weights, "--size", SIZE, "-o", output) == (0, [])
 
 
 PUBLISHED = {"README.md", "LICENSE", "config.json", "model.safetensors", "model.onnx", "model.onnx.sha256"}

@@ -80,7 +80,10 @@ def load(path: Path, threads: int) -> Run:
     """The file, run by LiteRT with XNNPACK."""
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(str(path), num_threads=threads).get_signature_runner()
+    interpreter = Interpreter(str(path), num_threads=threads)
+    with quiet():  # XNNPACK says that it is there
+        interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner()
 
     def run(inputs: Arrays) -> Arrays:
         results = runner(**{f"args_{index}": value for index, value in enumerate(inputs)})

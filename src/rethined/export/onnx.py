@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -290,6 +291,7 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.WARNING)
     try:
         with (
+            _quiet_compiled(),
             warnings.catch_warnings(),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
@@ -298,3 +300,20 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
+
+
+@contextlib.contextmanager
+def _quiet_compiled() -> Iterator[None]:
+    """Nor what their compiled parts write, which know standard error by its number alone."""
+    try:
+        errors = os.dup(2)
+    except OSError:  # closed: nobody sees it
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(errors, 2)
+        os.close(errors)
