@@ -288,6 +288,24 @@ def test_behind_a_fence_the_photo_goes_on(every: int, thick: int, monkeypatch: p
     assert apart[0] < 1.1 * apart[1]  # though a smooth guess is what makes that small
 
 
+@pytest.mark.parametrize(
+    "known",
+    [np.s_[:48], np.s_[:, 1000:1048], np.s_[640:704, 960:1024], np.s_[-100:, :110], np.s_[::900]],
+    ids=["above", "column", "square", "corner", "lines"],
+)
+def test_every_window_sees_what_is_known(known: Any) -> None:
+    """Little may be known, and that is no fence: what a network draws that sees nothing is black, and the next window
+    would take it for the photo."""
+    mask = np.ones((2560, 3840), np.bool_)
+    mask[known] = False
+    parts = found(mask)
+    assert all(not part.of(mask).all() for part in parts)
+    assert all(part.scale >= 4 for part in parts)
+    frame = np.ones_like(mask)
+    frame[:48] = frame[-48:] = frame[:, :48] = frame[:, -48:] = False
+    assert [(part.rows, part.columns) for part in found(frame)] == [(part.rows, part.columns) for part in parts[:1]]
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 def test_in_place_and_in_any_window_the_fill_is_the_same(compiled: bool, request: pytest.FixtureRequest) -> None:
     if not compiled:

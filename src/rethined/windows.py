@@ -44,9 +44,10 @@ FINE = 2.5
 """Factor from which on thin holes are seen on finer grids than others: below, it would win little."""
 THIN_LEVELS, THIN_SHARE = 8, 12
 """As LEVELS; and how many times as many pixels as the whole photo's grid those of thin holes may hold together."""
-SOURCE, SCARCE = 20, 20
-"""Grid pixels a side of a square that is all known, as what is copied lies in the middle of one (`search.REACH`); and
-known blocks for each such square, at most, or what is known is in too small pieces to be copied."""
+SOURCE, SCARCE, BAR = 20, 20, 80
+"""Grid pixels a side of a square that is all known, as what is copied lies in the middle of one (`search.REACH`); known
+blocks for each such square, at most, or what is known is in too small pieces to be copied, as behind a fence; and THIN
+there: what is thicker would be cut into windows of which some see nothing known."""
 ALONE = 2**15
 """Grid pixels up to which one thread is about as fast as several, which wait for one another more than they work."""
 GAIN = 0.55
@@ -111,8 +112,8 @@ def find(
 ) -> list[Window]:
     """Windows of a photo of `height` x `width` pixels, with the smallest factor at which their grids together hold
     no more pixels than that of the `whole` photo; or one, whose grid is of `size`, for a network that takes no other.
-    Where that factor is FINE or more, thin holes have one of their own, with THIN_SHARE times as many pixels; and all
-    holes have, where next to nothing could be copied on a grid of that factor, as through a fence.
+    Where that factor is FINE or more, thin holes have one of their own, with THIN_SHARE times as many pixels; and the
+    bars of a fence have, where next to nothing could be copied on a grid of that factor.
 
     `blocks` and `full` (rows, columns), as of `block`; at least one is not all known. In the order in which they are
     to be filled; each hole pixel is in the `holes` of the one that fills it, and of others after that at most.
@@ -128,17 +129,15 @@ def find(
 
     windows = _finest(_divide(blocks, LEVELS), height, width, stride, band, budget)
     coarse = windows[0].scale
-    side = int(THIN * coarse) // BLOCK
-    if coarse > 1 and _scarce(~blocks, int(SOURCE * coarse) // BLOCK + 1):
-        thick = np.zeros_like(blocks)
-    elif coarse >= FINE:
-        thick = _thick(blocks, full, side)
-    else:
+    fenced = coarse > 1 and _scarce(~blocks, int(SOURCE * coarse) // BLOCK + 1)
+    if coarse < FINE and not fenced:
         return windows
+    thick = _thick(blocks, full, int((BAR if fenced else THIN) * coarse) // BLOCK)
     if (thick == blocks).all():
         return windows
     boxes = _divide(blocks & ~thick, THIN_LEVELS)
-    boxes[:, 4] = np.minimum(boxes[:, 4], side * BLOCK)  # area by length is that of many letters, or of a net
+    # Area by length is that of many letters, or of a net.
+    boxes[:, 4] = np.minimum(boxes[:, 4], int(THIN * coarse) // BLOCK * BLOCK)
     found = _finest(boxes, height, width, stride, band, THIN_SHARE * budget, budget)
     if found[0].scale >= coarse:
         return windows

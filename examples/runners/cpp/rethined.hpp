@@ -67,6 +67,7 @@ constexpr int THIN = 10;     // grid pixels a side of a square that no thin hole
 constexpr double THIN_FROM = 2.5;  // factor from which on thin holes have windows of their own
 constexpr int SOURCE = 20;   // grid pixels a side of a square that is all known, as the surroundings of a source are
 constexpr int SCARCE = 20;   // known blocks for each such square, at most, or they are in too small pieces to be copied
+constexpr int BAR = 80;      // THIN behind a fence: what is thicker would be cut into windows that see nothing known
 constexpr int THIN_LEVELS = 8, THIN_SHARE = 12;  // cuts of these; how many times the whole photo's grid theirs may hold
 constexpr int PATCH = 8;     // side of what a query and a key describe, in low-resolution pixels
 constexpr int CELL = 4;      // side of what is copied at a time, in low-resolution pixels
@@ -143,15 +144,14 @@ public:
         Bytes open(blocks);
         std::size_t known = 0;
         for (std::uint8_t& block : open) known += block = !block;
-        // Where next to nothing could be copied, as through a fence, all are thin.
-        const bool scarce = coarse > 2 && squares(open, SOURCE * coarse / 2 / BLOCK + 1).size() * SCARCE < known;
-        if (coarse < 2 * THIN_FROM && !scarce) return all;
-        const int side = THIN * coarse / 2 / BLOCK;
+        // Where next to nothing could be copied.
+        const bool fenced = coarse > 2 && squares(open, SOURCE * coarse / 2 / BLOCK + 1).size() * SCARCE < known;
+        if (coarse < 2 * THIN_FROM && !fenced) return all;
         Holes bulky(*this), slight(*this);
-        bulky.blocks = scarce ? Bytes(blocks.size()) : thick(side);
+        bulky.blocks = thick((fenced ? BAR : THIN) * coarse / 2 / BLOCK);
         for (std::size_t n = 0; n < blocks.size(); n++) slight.blocks[n] &= ~bulky.blocks[n];
         if (!slight.any({0, down, 0, across})) return all;
-        slight.most = budget, slight.thickest = side * BLOCK;
+        slight.most = budget, slight.thickest = THIN * coarse / 2 / BLOCK * BLOCK;
         std::vector<Window> found = slight.finest(THIN_LEVELS, THIN_SHARE * budget);
         if (found[0].halves >= coarse) return all;
         if (bulky.any({0, down, 0, across})) {

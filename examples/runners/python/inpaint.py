@@ -39,6 +39,7 @@ THIN = 10  # grid pixels a side of a square that no thin hole fills
 THIN_FROM = 2.5  # factor from which on thin holes have windows of their own
 SOURCE = 20  # grid pixels a side of a square that is all known, as the surroundings of a source are
 SCARCE = 20  # known blocks for each such square, at most, or they are in too small pieces to be copied
+BAR = 80  # THIN behind a fence: what is thicker would be cut into windows that see nothing known
 THIN_LEVELS, THIN_SHARE = 8, 12  # cuts of thin holes; and how many times the grid of the whole photo theirs may hold
 PATCH = 8  # side of what a query and a key describe, in low-resolution pixels
 CELL = 4  # side of what is copied at a time, in low-resolution pixels
@@ -196,16 +197,15 @@ def windows(hole: np.ndarray, size: tuple[int, int] | None = None) -> list[Windo
 
     all_ = finest(blocks, LEVELS, h * w)
     coarse, known = all_[0].scale, ~blocks
-    side, least = int(THIN * coarse) // BLOCK, int(SOURCE * coarse) // BLOCK + 1
-    if coarse > 1 and np.count_nonzero(squares(known, least)) * SCARCE < np.count_nonzero(known):
-        bulky = np.zeros_like(blocks)  # next to nothing could be copied, as through a fence
-    elif coarse >= THIN_FROM:
-        bulky = thick(blocks, full, side)
-    else:
+    sources = np.count_nonzero(squares(known, int(SOURCE * coarse) // BLOCK + 1))
+    fenced = coarse > 1 and sources * SCARCE < np.count_nonzero(known)  # next to nothing could be copied
+    if coarse < THIN_FROM and not fenced:
         return all_
+    bulky = thick(blocks, full, int((BAR if fenced else THIN) * coarse) // BLOCK)
     if (bulky == blocks).all():
         return all_
-    fine = finest(blocks & ~bulky, THIN_LEVELS, THIN_SHARE * h * w, most=h * w, thickest=side * BLOCK)
+    thickest = int(THIN * coarse) // BLOCK * BLOCK
+    fine = finest(blocks & ~bulky, THIN_LEVELS, THIN_SHARE * h * w, most=h * w, thickest=thickest)
     if fine[0].scale >= coarse:
         return all_
     return fine + (finest(bulky, LEVELS, h * w) if bulky.any() else [])
@@ -225,7 +225,8 @@ def thick(blocks: np.ndarray, full: np.ndarray, side: int) -> np.ndarray:
 def squares(blocks: np.ndarray, side: int) -> np.ndarray:
     """The first blocks of squares of `side` x `side` of the `blocks`."""
     padded = np.pad(blocks, ((0, side - 1), (0, side - 1)))
-    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, (side, side)).all((2, 3)))
+    lines = np.lib.stride_tricks.sliding_window_view(padded, side, axis=1).all(2)
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(lines, side, axis=0).all(2))
 
 
 def factors() -> itertools.chain[int]:

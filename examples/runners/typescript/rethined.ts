@@ -40,6 +40,7 @@ const LEAST = 2; // strides that a grid has a side, at least, where the photo ha
 const THIN = 10, THIN_FROM = 2.5; // grid pixels a side of a square that no thin hole fills; from which factor on they are apart
 const SOURCE = 20; // grid pixels a side of a square that is all known, as the surroundings of a source are
 const SCARCE = 20; // known blocks for each such square, at most, or they are in too small pieces to be copied
+const BAR = 80; // THIN behind a fence: what is thicker would be cut into windows that see nothing known
 const THIN_LEVELS = 8, THIN_SHARE = 12; // cuts of thin holes; how many times the grid of the whole photo theirs may hold
 const PATCH = 8; // side of what a query and a key describe, in low-resolution pixels
 const CELL = 4; // side of what is copied at a time, in low-resolution pixels
@@ -199,15 +200,15 @@ export function windows(hole: Uint8Array, height: number, width: number, size?: 
     if (2 * h * w <= Math.max(2 * GRID, GRID_GROWTH * halves) || Math.min(h, w) === STRIDE) most = h * w;
   }
   const all = finest(blocks, LEVELS, most), coarse = all[0]!.scale;
-  const side = Math.floor((THIN * coarse) / BLOCK);
-  const open = blocks.map((block) => 1 - block), least = Math.floor((SOURCE * coarse) / BLOCK) + 1;
-  // Where next to nothing could be copied, as through a fence, all are thin.
-  const known = open.reduce((sum, block) => sum + block, 0);
-  const scarce = coarse > 1 && squares(open, least, down, across).length * SCARCE < known;
-  const bulky = scarce ? new Uint8Array(blocks.length) : coarse >= THIN_FROM ? thick(blocks, full, side, down, across) : blocks;
+  const inBlocks = (side: number) => Math.floor((side * coarse) / BLOCK);
+  const open = blocks.map((block) => 1 - block), known = open.reduce((sum, block) => sum + block, 0);
+  // Where next to nothing could be copied.
+  const fenced = coarse > 1 && squares(open, inBlocks(SOURCE) + 1, down, across).length * SCARCE < known;
+  if (coarse < THIN_FROM && !fenced) return all;
+  const bulky = thick(blocks, full, inBlocks(fenced ? BAR : THIN), down, across);
   const slight = blocks.map((block, n) => block & ~bulky[n]!);
   if (!slight.includes(1)) return all;
-  const fine = finest(slight, THIN_LEVELS, THIN_SHARE * most, { most, thickest: side * BLOCK });
+  const fine = finest(slight, THIN_LEVELS, THIN_SHARE * most, { most, thickest: inBlocks(THIN) * BLOCK });
   if (fine[0]!.scale >= coarse) return all;
   return bulky.includes(1) ? [...fine, ...finest(bulky, LEVELS, most)] : fine;
 

@@ -458,18 +458,19 @@ def find_windows(g: Graph, bits: Value, height: Value, width: Value, stride: int
     halves = factor(table)
     sources = squares(g, 1 - blocks, halves * windows.SOURCE // (2 * block) + 1)
     few = g.cast(g.sum(sources, 0, 1), INT) * windows.SCARCE < g.sum(1 - blocks, 0, 1)
-    scarce = g.cast(few & (halves > 2), INT)
+    fenced = g.cast(few & (halves > 2), INT)
 
     # What runs once or not at all are loops: bodies of no turn take no time.
     def apart(_: Value, table: Value) -> tuple[Value]:
-        side = halves * windows.THIN // (2 * block)
         fourth = g.op("Slice", padded, np.array([0]), np.array([block]), np.array([1]), np.array([4]))
         full = g.op("ReduceMin", fourth, np.array((1, 3)), keepdims=0)
-        thick = thick_blocks(g, blocks, full, side) * (1 - scarce)
+        bar = halves * (fenced * (windows.BAR - windows.THIN) + windows.THIN) // (2 * block)
+        thick = thick_blocks(g, blocks, full, bar)
         thin = blocks - thick
 
         def finer(_: Value, table: Value) -> tuple[Value]:
-            found = finest(g, thin, *photo, windows.THIN_LEVELS, windows.THIN_SHARE, side * block)
+            thickest = halves * windows.THIN // (2 * block) * block
+            found = finest(g, thin, *photo, windows.THIN_LEVELS, windows.THIN_SHARE, thickest)
             better = g.cast(factor(found) < factor(table), INT)
 
             def others(_: Value, found: Value) -> tuple[Value]:
@@ -483,7 +484,7 @@ def find_windows(g: Graph, bits: Value, height: Value, width: Value, stride: int
         (table,) = g.loop(any_(thin), finer, (table, INT))
         return (table,)
 
-    turns = g.op("Max", scarce, g.cast(halves >= int(2 * windows.FINE), INT))
+    turns = g.op("Max", fenced, g.cast(halves >= int(2 * windows.FINE), INT))
     (table,) = g.loop(turns, apart, (table, INT))
     return table
 
