@@ -34,6 +34,7 @@ from rethined.windows import BLOCK, block, find
 ROOT = Path(__file__).parent.parent
 RUNNERS = ROOT / "examples" / "runners"
 CORE = ROOT / "src" / "rethined" / "assets" / "rethined.onnx"
+NET = [(x, 0, x + 400, 900, 11) for x in range(-400, 1200, 90)]  # of many windows, each of which sees others' fills
 WIRE = [(40, 90, 1000, 610, 5)]  # lines: from x, y to x, y, and how thick
 DUST = [  # which a grid of all would lose, and what is large beside it
     (650, 1500, 1250, 1700, 500),
@@ -58,6 +59,7 @@ PIECES: dict[str, tuple[str, int, int, Any]] = {  # name: photo, height, width, 
     "dust": ("piazza", 2048, 2048, DUST),
     "spots": ("city", 1365, 2048, SPOTS),
     "rim": ("piazza", 1365, 2048, THINGS),
+    "net": ("city", 900, 1200, NET),
 }
 
 
@@ -70,8 +72,9 @@ class Case(NamedTuple):
     mask: Path
     """The hole as PGM."""
 
-    def check(self, got: Any, backend: Backend | None = None) -> None:
-        """To one grey level in 99.9 % of hole pixels; known ones bit by bit.
+    def check(self, got: Any, backend: Backend | None = None, exact: bool = True) -> None:
+        """Pixel by pixel, or if not `exact`, where ONNX Runtime is of another version, to one grey level in 99.9 % of
+        hole pixels; known ones bit by bit.
 
         `backend`: the core as that program ran it. Another runtime's floats differ in the seventh digit, which may
         now and then round a query otherwise: then some cells find another source, and their region moves otherwise.
@@ -83,7 +86,9 @@ class Case(NamedTuple):
                 warnings.simplefilter("ignore", RethinedWarning)
                 want = Engine(backend=backend)(self.image, self.hole)
             assert (np.abs(want.astype(int) - self.want).max(-1)[self.hole] <= 1).mean() > 0.8
-        assert (np.abs(got.astype(int) - want).max(-1)[self.hole] <= 1).mean() >= 0.999
+        apart = np.abs(got.astype(int) - want).max(-1)[self.hole]
+        assert (apart <= 1).mean() >= 0.999
+        assert not exact or not apart.any(), (apart > 0).sum()
 
 
 class Answered:
@@ -310,7 +315,7 @@ def test_weights_in_16_bits_fill_alike(
     exact, half = (
         runner.inpaint(stored(form, precision, grid), case.image, case.hole) for precision in ("fp32", "fp16")
     )
-    assert np.abs(half.astype(int) - exact).max() <= 1
+    assert np.abs(half.astype(int) - exact).max() <= (form != "onnx")
     if form == "onnx":  # another runtime's rounding may choose other sources
         case.check(half)
 
@@ -338,7 +343,7 @@ def typescript() -> Path:
 def test_node(typescript: Path, cases: dict[str, Case], name: str, tmp_path: Path) -> None:
     case, out = cases[name], tmp_path / "out.ppm"
     run("node", typescript / "dist" / "node.js", CORE, case.photo, case.mask, out)
-    case.check(read(out, case.image))
+    case.check(read(out, case.image), exact=False)
 
 
 @pytest.fixture(scope="module")
@@ -515,7 +520,7 @@ def test_runners_take_a_core_of_one_size(
     run(*program, one_size, case.photo, case.mask, out)
     got, want = read(out, case.image), Engine(one_size)(case.image, case.hole)
     backend = None if program[0] in ("node", sys.executable) else OpenVino(one_size, (384, 512))
-    case._replace(want=want).check(got, backend)
+    case._replace(want=want).check(got, backend, exact=program[0] != "node")
     with pytest.raises(AssertionError):
         case.check(got)
 
@@ -562,7 +567,8 @@ def test_runners_take_networks_that_training_can_make(
     run(*program, core, case.photo, case.mask, out)
     if not made.detail or "same" in config:
         case = case._replace(want=Engine(core)(case.image, case.hole))
-    case.check(read(out, case.image), OpenVino(core, config=made) if program[1:] == [] else None)
+    backend = OpenVino(core, config=made) if program[1:] == [] else None
+    case.check(read(out, case.image), backend, exact=program[0] != "node")
 
 
 def no_core(path: Path, names: str = "low query key", rank: int = 4) -> Path:
@@ -743,7 +749,7 @@ def test_pipeline_of_any_shape(session: Any, size: tuple[int, int], hole: float)
     image, mask = rng.integers(0, 256, (*size, 3), np.uint8), np.zeros(size, np.bool_)
     mask[:, : round(size[1] * hole)] = True
     (got,) = session.run(None, {"image": image, "mask": mask.astype(np.uint8) * 128})
-    assert np.abs(got.astype(int) - Engine()(image, mask)).max() <= 1
+    np.testing.assert_array_equal(got, Engine()(image, mask))
     np.testing.assert_array_equal(got[~mask], image[~mask])
 
 

@@ -120,13 +120,12 @@ def fill(
 ) -> None:
     """Write the hole pixels of `target` (H, W, 3) in place; see `Upscaler.fill`.
 
-    `ramps` (3, S) for patches of S pixels, `correction` (h, w, 3) in the target's units, `scale` pixels a cell,
-    `columns` patches a row.
+    `ramps` (3, S) in whole numbers, for patches of S pixels, `correction` (h, w, 3) in the target's units, `scale`
+    pixels a cell, `columns` patches a row.
     """
     side = ramps.shape[1]
     height, width = mask.shape
     peak = np.iinfo(target.dtype).max
-    windows = (ramps[:, None, :, None] * ramps[None, :, None, :]).reshape(9, side, side, 1)
     for row, place, weight in zip(*heard, strict=True):
         top, left = row // columns * side, row % columns * side
         there = np.s_[top : min(top + side, height), left : min(left + side, width)]
@@ -136,8 +135,12 @@ def fill(
         rows, wide = hole.shape
         total = np.zeros((rows, wide, 3), np.float32)
         norm = np.zeros((rows, wide, 1), np.float32)
-        for e, k in zip(*np.nonzero(weight), strict=True):
-            window = windows[e if len(place) == 9 else 4, :rows, :wide] * weight[e, k]
+        one, least, most = np.zeros_like(total), np.full(norm.shape, np.inf), np.full(norm.shape, -np.inf)
+        # In the compiled loop's order: oneself, those beside, above and below, and at corners.
+        order = (4, 3, 5, 1, 7, 0, 2, 6, 8) if len(place) == 9 else (0,)
+        for e, k in ((neighbour, k) for neighbour in order for k in np.flatnonzero(weight[neighbour])):
+            down, across = divmod(e, 3) if len(place) == 9 else (1, 1)
+            window = (weight[e, k] * ramps[down, :rows, None, None]) * ramps[across, :wide, None]
             # Where the window is 0, a source may end outside the picture.
             y, x = place[e, k]
             inside = np.s_[max(0, -y) : min(rows, height - y), max(0, -x) : min(wide, width - x)]
@@ -145,7 +148,12 @@ def fill(
             source = target[max(0, y) : min(y + rows, height), max(0, x) : min(x + wide, width)]
             total[inside] += window * source
             norm[inside] += window
-        values = total / np.maximum(norm, np.float32(1e-4)) + _upsampled(correction, scale, top, left, rows, wide)
+            np.copyto(one[inside], source, where=window > 0)
+            for bound, closer in ((least, np.minimum), (most, np.maximum)):
+                closer(bound[inside], float(y * width + x), out=bound[inside], where=window > 0)
+        # What is copied from one place alone is not rounded.
+        mixed = np.where(least == most, one, total / np.maximum(norm, np.float32(1e-4)))
+        values = mixed + _upsampled(correction, scale, top, left, rows, wide)
         target[there][hole] = (values[hole].clip(0, peak) + np.float32(0.5)).astype(target.dtype)
 
 
@@ -193,15 +201,14 @@ def _upsampled(picture: Floats, scale: int, top: int, left: int, rows: int, colu
     """A part of `picture` (h, w, 3) enlarged bilinearly by `scale`, pixel centres aligned, borders replicated."""
 
     def taps(first: int, count: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
-        at = (np.arange(first, first + count, dtype=np.float32) + np.float32(0.5)) / np.float32(scale)
-        at = at - np.float32(0.5)
-        before = np.floor(at).astype(np.int64)
-        return before.clip(0, size - 1), (before + 1).clip(0, size - 1), (at - before).astype(np.float32)
+        before, rest = np.divmod(2 * np.arange(first, first + count) + 1 - scale, 2 * scale)
+        share = rest.astype(np.float32) / np.float32(2 * scale)
+        return before.clip(0, size - 1), (before + 1).clip(0, size - 1), share
 
     y0, y1, fy = taps(top, rows, picture.shape[0])
     x0, x1, fx = taps(left, columns, picture.shape[1])
-    lines = picture[y0] * (1 - fy)[:, None, None] + picture[y1] * fy[:, None, None]
-    return np.asarray(lines[:, x0] * (1 - fx)[:, None] + lines[:, x1] * fx[:, None], np.float32)
+    above, below = (picture[y][:, x0] * (1 - fx)[:, None] + picture[y][:, x1] * fx[:, None] for y in (y0, y1))
+    return np.asarray(above * (1 - fy)[:, None, None] + below * fy[:, None, None], np.float32)
 
 
 def describe(
@@ -635,7 +642,7 @@ def meld(
         for part in (slice(0, half), slice(half, None)):
             p = target[part]
             around = flat[p - w - 2] + flat[p - 1] + flat[p + 1] + flat[p + w + 2]
-            flat[p] = (1 - relaxation) * flat[p] + gain[part] * (wanted[part] + around)
+            flat[p] = (np.float32(1) - relaxation) * flat[p] + gain[part] * (wanted[part] + around)
     result = np.zeros((h * w, 3), np.float32)
     result[cells] = flat[target] - copied[cells]
     return result.reshape(h, w, 3)
@@ -645,8 +652,7 @@ def sample(colours: Floats, place: Floats) -> Floats:
     """`colours` (h, w, 3) at `place` (n, 2), rows and columns of cells, interpolated: see `search._sample`."""
     y, x = place.T
     top, left = y.astype(np.int64), x.astype(np.int64)
-    f, g = (y - top)[:, None], (x - left)[:, None]
+    f, g = (y - top.astype(np.float32))[:, None], (x - left.astype(np.float32))[:, None]
     bottom, right = np.minimum(top + 1, colours.shape[0] - 1), np.minimum(left + 1, colours.shape[1] - 1)
-    above = colours[top, left] * (1 - g) + colours[top, right] * g
-    below = colours[bottom, left] * (1 - g) + colours[bottom, right] * g
-    return np.asarray(above * (1 - f) + below * f, np.float32)
+    upper = colours[top, left] * ((1 - g) * (1 - f)) + colours[top, right] * (g * (1 - f))
+    return np.asarray(upper + colours[bottom, left] * ((1 - g) * f) + colours[bottom, right] * (g * f), np.float32)

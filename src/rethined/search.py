@@ -428,7 +428,7 @@ def _settle(  # type: ignore[no-untyped-def]
             pass
 
 
-@compiled("contract")
+@compiled()
 def _sample(colours, y, x):  # type: ignore[no-untyped-def]
     """`colours` (h, w, 3) at row `y` and column `x`, which are inside, interpolated bilinearly."""
     top, left = np.int64(y), np.int64(x)
@@ -444,12 +444,13 @@ def _sample(colours, y, x):  # type: ignore[no-untyped-def]
     )
 
 
-@compiled("contract")
+@compiled()
 def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[no-untyped-def]
     """What `correction` returns: its equation is solved by successive over-relaxation, in each sweep first for the
     `cells` (R,) of which row plus column is even, then for the others.
 
     `low` (3, h, w); `place` (R, 2), in cells, where what each copies begins; `depth` (h, w); `trust` of the deepest.
+    All is rounded in the order that `plain.meld` and every other program keeps: results are the same everywhere.
     """
     h, w = depth.shape
     joined = np.zeros((h + 2, w + 2, 3), np.float32)  # with a margin of zeros

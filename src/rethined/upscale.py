@@ -138,14 +138,18 @@ def low_correction(low: NDArray[np.float32], heard: Heard, side: int, scale: int
     return np.ascontiguousarray(correction.reshape(blocks.shape).swapaxes(1, 2).reshape(h, w, 3))
 
 
-@compiled("contract")
+@compiled()
 def _fill(target, mask, edge, width, rows, place, weight, vertical, horizontal, correction, scale, columns, peak):  # type: ignore[no-untyped-def]
     """Write the hole pixels of the patches `rows` of `target` (H, W * 3), reading sources from `target` itself.
 
     That is safe because sources lie in known cells, which are never written. Only `width` columns from `edge` on are
     looked at, and counted from there. `mask` (H, W); `place` (R, E, k, 2),
-    `weight` (R, E, k); `vertical` (3, S) and `horizontal` (3, 3 S) ramps, S the patch's side; `correction`
-    (h, w * 3), already in the target's units, `scale` target pixels a cell; `peak` is the largest value.
+    `weight` (R, E, k); `vertical` (3, S) and `horizontal` (3, 3 S) ramps in whole numbers, S the patch's side;
+    `correction` (h, w * 3), already in the target's units, `scale` target pixels a cell; `peak` is the largest value.
+
+    Sums of 8-bit pixels by whole weights are exact up to patches of 128 pixels; what else is rounded is rounded in
+    the order that `plain.fill` and every other program keeps, and no product is added unrounded. So results are the
+    same everywhere, and so is what a later window, to which they are known, makes of them.
     """
     height = mask.shape[0]
     side = vertical.shape[1]
@@ -164,10 +168,11 @@ def _fill(target, mask, edge, width, rows, place, weight, vertical, horizontal, 
     entry_dx = np.empty(4 * count, np.int64)
     position = np.empty(side, np.int64)
     fraction = np.empty(side, np.float32)
+    period = 2 * scale
     for v in range(side):
-        at = (np.float32(v) + np.float32(0.5)) / np.float32(scale) + np.float32(0.5)
-        position[v] = int(at)
-        fraction[v] = at - np.float32(int(at))
+        at = 2 * v + 1 + scale
+        position[v] = at // period
+        fraction[v] = np.float32(at % period) / np.float32(period)
     parts = 2 if overlap else 1
     for r in range(len(rows)):
         py, px = rows[r] // columns, rows[r] % columns
@@ -203,8 +208,9 @@ def _fill(target, mask, edge, width, rows, place, weight, vertical, horizontal, 
                                 if place[r, e, k, 0] != entry_top[0] or place[r, e, k, 1] != entry_left[0]:
                                     same = False
                                 entries += 1
-                # Where every neighbour is heard, the windows sum to 1 by construction.
-                complete = overlap and whole > np.float32(3.9999)
+                # Where every neighbour is heard, the windows sum to the same by construction.
+                complete = overlap and entries == 4 and whole > np.float32(3.9999)
+                everything = np.float32((2 * side) ** 2)
                 begin, length = (x0 - left) * 3, (x1 - x0) * 3
                 before = -2
                 for y in range(y0, y1):
@@ -215,9 +221,9 @@ def _fill(target, mask, edge, width, rows, place, weight, vertical, horizontal, 
                         continue
                     u = y - top
                     # up(correction): two rows of it, stretched once for all that lie between, then mixed.
-                    at = (np.float32(y) + np.float32(0.5)) / np.float32(scale) - np.float32(0.5)
-                    row = int(np.floor(at))
-                    f = at - np.float32(row)
+                    at = 2 * y + 1 - scale
+                    row = at // period
+                    f = np.float32(at - period * row) / np.float32(period)
                     if row != before:
                         before = row
                         for n in range(2):
@@ -236,7 +242,7 @@ def _fill(target, mask, edge, width, rows, place, weight, vertical, horizontal, 
                         first = target[entry_top[0] + u, start : start + length]
                         for t in range(length):
                             total[t] = first[t]
-                    elif complete and entries == 4:  # as below, in two passes
+                    elif complete:  # as below, in two passes
                         along = np.int64(3 * edge + begin)
                         one = target[entry_top[0] + u, along + 3 * entry_left[0] :]
                         two = target[entry_top[1] + u, along + 3 * entry_left[1] :]
@@ -253,7 +259,7 @@ def _fill(target, mask, edge, width, rows, place, weight, vertical, horizontal, 
                         for t in range(length):
                             value = np.float32(total[t] + w2 * beside[t] * two[t])
                             value = np.float32(value + w3 * own[t] * three[t])
-                            total[t] = value + w4 * beside[t] * four[t]
+                            total[t] = np.float32(value + w4 * beside[t] * four[t]) / everything
                     else:
                         total[:length] = 0
                         norm[:length] = 0
@@ -264,12 +270,9 @@ def _fill(target, mask, edge, width, rows, place, weight, vertical, horizontal, 
                             w = entry_weight[n] * vertical[entry_dy[n], u]
                             for t in range(length):
                                 total[t] += w * ramp[t] * other[t]
-                            if not complete:
-                                for t in range(length):
-                                    norm[t] += w * ramp[t]
-                        if not complete:
-                            for t in range(length):
-                                total[t] /= max(norm[t], np.float32(1e-4))
+                                norm[t] += w * ramp[t]
+                        for t in range(length):
+                            total[t] /= max(norm[t], np.float32(1e-4))
                     drawn = target[y, (edge + x0) * 3 : (edge + x1) * 3]
                     above, below = fine[0, begin : begin + length], fine[1, begin : begin + length]
                     for t in range(length):
@@ -583,7 +586,7 @@ class Upscaler:
         h, w = correction.shape[:2]
         rows, place, weight = heard
         columns = w * scale // side
-        vertical = ramps(side, overlap)
+        vertical = np.rint(ramps(side, overlap) * np.float32(2 * side))
         flat, bits = _flat(target, mask, window)
         flat_correction = correction.reshape(h, w * 3)
         horizontal = np.repeat(vertical, 3, axis=1)

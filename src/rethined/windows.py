@@ -45,9 +45,9 @@ FINE = 2.5
 THIN_LEVELS, THIN_SHARE = 8, 12
 """As LEVELS; and how many times as many pixels as the whole photo's grid those of thin holes may hold together."""
 SOURCE, SCARCE, BAR = 20, 20, 80
-"""Grid pixels a side of a square that is all known, as what is copied lies in the middle of one (`search.REACH`); known
-blocks for each such square, at most, or what is known is in too small pieces to be copied, as behind a fence; and THIN
-there: what is thicker would be cut into windows of which some see nothing known."""
+"""Grid pixels a side of a square that is all known, as what is copied lies in the middle of one (`search.REACH`);
+known blocks for each such square, at most, or what is known is in too small pieces to be copied, as behind a fence;
+and THIN there: what is thicker would be cut into windows of which some see nothing known."""
 ALONE = 2**15
 """Grid pixels up to which one thread is about as fast as several, which wait for one another more than they work."""
 GAIN = 0.55

@@ -2,7 +2,8 @@
 //
 // To be read beside rethined/windows.py, rethined/rim.py, rethined/search.py and rethined/upscale.py, which do the same
 // in Python. Choices depend on integers alone, so that sources are the same everywhere; where floats are rounded to
-// integers, the casts to and from double keep compilers from rounding otherwise.
+// integers, the casts to and from double keep compilers from rounding otherwise. Pixels are computed in the order of
+// Python's, too, and come out the same where no product is added unrounded: build with -ffp-contract=off.
 
 #pragma once
 
@@ -14,6 +15,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -876,9 +878,8 @@ inline Floats correction(const Floats& low, const std::vector<Place>& begin, con
         const int right = fx > 0 ? 3 : 0;
         std::array<float, 3> result;
         for (int c = 0; c < 3; c++) {
-            const float above = upper[c] * (1 - fx) + upper[right + c] * fx;
-            const float below = lower[c] * (1 - fx) + lower[right + c] * fx;
-            result[c] = above * (1 - fy) + below * fy;
+            result[c] = upper[c] * ((1 - fx) * (1 - fy)) + upper[right + c] * (fx * (1 - fy)) + lower[c] * ((1 - fx) * fy)
+                + lower[right + c] * (fx * fy);
         }
         return result;
     };
@@ -913,10 +914,11 @@ inline Floats correction(const Floats& low, const std::vector<Place>& begin, con
     for (int sweep = 0; sweep < 2 * SWEEPS; sweep++) {
         for (int cell = 0; cell < cells; cell++) {
             if (level.known[cell] || (cell / w + cell % w) % 2 != sweep % 2) continue;
+            const float gain = RELAXATION / share[cell];
             for (int c = 0; c < 3; c++) {
-                float total = wanted[cell * 3 + c], &here = joined[cell * 3 + c];
-                neighbours(cell, [&](int step) { total += joined[(cell + step) * 3 + c]; });
-                here += RELAXATION * (total / share[cell] - here);
+                float around = 0, &here = joined[cell * 3 + c];
+                neighbours(cell, [&](int step) { around += joined[(cell + step) * 3 + c]; });
+                here = (1 - RELAXATION) * here + gain * (wanted[cell * 3 + c] + around);
             }
         }
     }
@@ -930,11 +932,15 @@ inline void copy(Bytes& target, const std::uint8_t* image, const std::uint8_t* h
                  const std::vector<Place>& begin, const Level& level, const Floats& lacking, int side) {
     const int h = level.h, w = level.w, half = side / 2;
     Floats ramp(2 * side);
-    for (int i = 0; i < 2 * side; i++) ramp[i] = float(1 - std::abs((i + 0.5) / side - 1));
+    for (int i = 0; i < 2 * side; i++) ramp[i] = float(2 * side - std::abs(2 * i + 1 - 2 * side));  // whole: sums are exact
+    // The two of `length` cells that a pixel lies between, and what the second counts.
+    const auto between = [&](int at, int length) {
+        const int first = floor_div(2 * at + 1 - side, 2 * side), rest = 2 * at + 1 - side - 2 * side * first;
+        return std::tuple(std::max(first, 0), std::min(first + 1, length - 1), float(rest) / (2 * side));
+    };
     for (int y = 0; y < height; y++) {
         const int cy = y / side, v = y % side, vertical = v < half ? -1 : 1;
-        const float above = (y + 0.5f) / side - 0.5f, fy = above - std::floor(above);
-        const int y0 = std::max(0, int(std::floor(above))), y1 = std::min(h - 1, int(std::floor(above)) + 1);
+        const auto [y0, y1, fy] = between(y, h);
         for (int x = 0; x < width; x++) {
             const std::size_t pixel = std::size_t(y) * width + x;
             if (!hole[pixel]) continue;
@@ -954,13 +960,13 @@ inline void copy(Bytes& target, const std::uint8_t* image, const std::uint8_t* h
                 norm += share;
                 for (int c = 0; c < 3; c++) total[c] += share * there[c];
             }
-            const float left = (x + 0.5f) / side - 0.5f, fx = left - std::floor(left);
-            const int x0 = std::max(0, int(std::floor(left))), x1 = std::min(w - 1, int(std::floor(left)) + 1);
+            const auto [x0, x1, fx] = between(x, w);
             for (int c = 0; c < 3; c++) {
-                const auto column = [&](int x) {
-                    return lacking[(y0 * w + x) * 3 + c] * (1 - fy) + lacking[(y1 * w + x) * 3 + c] * fy;
-                };
-                const float value = total[c] / std::max(norm, 1e-4f) + (column(x0) * (1 - fx) + column(x1) * fx) * 255;
+                const float* left = &lacking[x0 * 3 + c];
+                const float* right = &lacking[x1 * 3 + c];
+                const float above = left[y0 * w * 3] * 255 * (1 - fx) + right[y0 * w * 3] * 255 * fx;
+                const float below = left[y1 * w * 3] * 255 * (1 - fx) + right[y1 * w * 3] * 255 * fx;
+                const float value = total[c] / std::max(norm, 1e-4f) + (above * (1 - fy) + below * fy);
                 target[pixel * 3 + c] = std::uint8_t(std::clamp(value, 0.0f, 255.0f) + 0.5f);
             }
         }

@@ -670,12 +670,12 @@ def correction(low: np.ndarray, begin: np.ndarray, known: np.ndarray, side: int)
         wanted += difference * inside[:, None]
         share += inside[:, None]
     joined = np.pad(colours.reshape(h, w, 3), ((1, 1), (1, 1), (0, 0))).reshape(-1, 3)
-    at, row = (y + 1) * (w + 2) + x + 1, w + 2
+    at, row, gain = (y + 1) * (w + 2) + x + 1, w + 2, RELAXATION / share
     for sweep in range(2 * SWEEPS):
         these = (y + x) % 2 == sweep % 2
         p = at[these]
-        total = wanted[these] + joined[p - row] + joined[p - 1] + joined[p + 1] + joined[p + row]
-        joined[p] += RELAXATION * (total / share[these] - joined[p])
+        around = joined[p - row] + joined[p - 1] + joined[p + 1] + joined[p + row]
+        joined[p] = (f32(1) - RELAXATION) * joined[p] + gain[these] * (wanted[these] + around)
     result = np.zeros_like(colours)
     result[hole] = joined[at] - copied[hole]
     return result.reshape(h, w, 3)
@@ -686,9 +686,8 @@ def sample(colours: np.ndarray, place: np.ndarray, h: int, w: int) -> np.ndarray
     top, left = place.astype(np.int64).T
     fy, fx = (place - np.floor(place)).T[..., None]
     below, right = np.minimum(top + 1, h - 1), np.minimum(left + 1, w - 1)
-    upper = colours[top * w + left] * (1 - fx) + colours[top * w + right] * fx
-    lower = colours[below * w + left] * (1 - fx) + colours[below * w + right] * fx
-    return np.asarray(upper * (1 - fy) + lower * fy)
+    upper = colours[top * w + left] * ((1 - fx) * (1 - fy)) + colours[top * w + right] * (fx * (1 - fy))
+    return np.asarray(upper + colours[below * w + left] * ((1 - fx) * fy) + colours[below * w + right] * (fx * fy))
 
 
 def copy(
@@ -698,7 +697,7 @@ def copy(
     through triangular windows twice as wide, each continuing what it copies; plus `lacking`, enlarged."""
     result = image.copy()
     h, w = known.shape
-    ramp = (1 - np.abs((np.arange(2 * side) + 0.5) / side - 1)).astype(f32)
+    ramp = (2 * side - np.abs(2 * np.arange(2 * side) + 1 - 2 * side)).astype(f32)  # whole: sums are exact
     for band in range(h):  # a row of cells at a time, for memory's sake
         y, x = np.nonzero(hole[band * side : (band + 1) * side])
         y += band * side
@@ -718,7 +717,7 @@ def copy(
                 share = (there * ramp[side // 2 + u - dy * side] * ramp[side // 2 + v - dx * side])[:, None]
                 total += share * image[np.where(there, py + u, 0), np.where(there, px + v, 0)]
                 norm += share
-        values = total / np.maximum(norm, f32(1e-4)) + enlarged(lacking, y, x, side) * f32(255)
+        values = total / np.maximum(norm, f32(1e-4)) + enlarged(lacking * f32(255), y, x, side)
         result[y, x] = (values.clip(0, 255) + f32(0.5)).astype(np.uint8)
     return result
 
@@ -751,15 +750,12 @@ def enlarged(picture: np.ndarray, y: np.ndarray, x: np.ndarray, scale: int) -> n
     """`picture` (h, w, 3) at the pixels `y`, `x` of its enlargement: bilinear, pixel centres aligned."""
     taps = []
     for at, size in ((y, picture.shape[0]), (x, picture.shape[1])):
-        position = (at.astype(f32) + f32(0.5)) / f32(scale) - f32(0.5)
-        before = np.floor(position).astype(np.int64)
-        taps.append(
-            (before.clip(0, size - 1), (before + 1).clip(0, size - 1), (position - before).astype(f32)[:, None])
-        )
+        before, rest = np.divmod(2 * at + 1 - scale, 2 * scale)
+        share = rest.astype(f32)[:, None] / f32(2 * scale)
+        taps.append((before.clip(0, size - 1), (before + 1).clip(0, size - 1), share))
     (y0, y1, fy), (x0, x1, fx) = taps
-    left = picture[y0, x0] * (1 - fy) + picture[y1, x0] * fy
-    right = picture[y0, x1] * (1 - fy) + picture[y1, x1] * fy
-    return np.asarray(left * (1 - fx) + right * fx, f32)
+    above, below = (picture[y, x0] * (1 - fx) + picture[y, x1] * fx for y in (y0, y1))
+    return np.asarray(above * (1 - fy) + below * fy, f32)
 
 
 def read_pnm(path: str, kind: str) -> np.ndarray:

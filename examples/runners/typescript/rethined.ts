@@ -857,9 +857,9 @@ function correction(
   for (const cell of hole) sample(cell, 0, 0, copied, cell * 3);
   const onward = new Float32Array(3), back = new Float32Array(3);
   for (const cell of hole) {
-    const trust = 4 * Math.min(1, Math.max(0, (4 - depth[cell]!) / 2.5)) ** 2 + TRUST;
-    share[cell] = trust;
-    for (let c = 0; c < 3; c++) wanted[cell * 3 + c] = trust * colours[cell * 3 + c]!;
+    const near = f(Math.min(1, Math.max(0, (4 - depth[cell]!) / 2.5)));
+    share[cell] = 4 * f(near * near) + f(TRUST);
+    for (let c = 0; c < 3; c++) wanted[cell * 3 + c] = share[cell]! * colours[cell * 3 + c]!;
     const y = Math.floor(cell / w), x = cell % w;
     for (const [dy, dx] of [[-1, 0], [0, -1], [0, 1], [1, 0]] as const) {
       if (y + dy < 0 || y + dy >= h || x + dx < 0 || x + dx >= w) continue;
@@ -868,22 +868,22 @@ function correction(
       sample(cell, dy, dx, onward, 0);
       if (!known[other]) sample(other, -dy, -dx, back, 0);
       for (let c = 0; c < 3; c++) {
-        const here = copied[cell * 3 + c]! - onward[c]!, there = back[c]! - copied[other * 3 + c]!;
-        wanted[cell * 3 + c]! += known[other] ? here : (here + there) / 2;
+        const here = f(copied[cell * 3 + c]! - onward[c]!), there = f(back[c]! - copied[other * 3 + c]!);
+        wanted[cell * 3 + c]! += known[other] ? here : f(here + there) / 2;
       }
     }
   }
+  const gain = share.map((value) => f(RELAXATION) / value), rest = f(1 - f(RELAXATION));
   for (let sweep = 0; sweep < 2 * SWEEPS; sweep++) {
     for (const cell of hole) {
       const y = Math.floor(cell / w), x = cell - y * w;
       if ((y + x) % 2 !== sweep % 2) continue;
       for (let c = 0, i = cell * 3; c < 3; c++, i++) {
-        let total = wanted[i]!;
-        if (y > 0) total += joined[i - 3 * w]!;
-        if (x > 0) total += joined[i - 3]!;
-        if (x < w - 1) total += joined[i + 3]!;
-        if (y < h - 1) total += joined[i + 3 * w]!;
-        joined[i]! += RELAXATION * (total / share[cell]! - joined[i]!);
+        let around = y > 0 ? joined[i - 3 * w]! : 0;
+        if (x > 0) around = f(around + joined[i - 3]!);
+        if (x < w - 1) around = f(around + joined[i + 3]!);
+        if (y < h - 1) around = f(around + joined[i + 3 * w]!);
+        joined[i] = f(rest * joined[i]!) + f(gain[cell]! * f(wanted[i]! + around));
       }
     }
   }
@@ -892,12 +892,14 @@ function correction(
 
   /** The low band, bilinear, `dy` and `dx` cells beside where a cell copies: three numbers, to `to` from `at` on. */
   function sample(cell: number, dy: number, dx: number, to: Float32Array, at: number): void {
-    const y = begin![2 * cell]! / side + dy, x = begin![2 * cell + 1]! / side + dx;
-    const top = Math.floor(y), left = Math.floor(x), fy = y - top, fx = x - left;
+    const y = f(f(begin![2 * cell]! / side) + dy), x = f(f(begin![2 * cell + 1]! / side) + dx);
+    const top = Math.floor(y), left = Math.floor(x), fy = f(y - top), fx = f(x - left);
     const upper = (top * w + left) * 3, lower = fy ? upper + 3 * w : upper, right = fx ? 3 : 0;
+    const shares = [f(f(1 - fx) * f(1 - fy)), f(fx * f(1 - fy)), f(f(1 - fx) * fy), f(fx * fy)] as const;
     for (let c = 0; c < 3; c++) {
-      to[at + c] = (colours[upper + c]! * (1 - fx) + colours[upper + right + c]! * fx) * (1 - fy)
-        + (colours[lower + c]! * (1 - fx) + colours[lower + right + c]! * fx) * fy;
+      const first = f(f(colours[upper + c]! * shares[0]) + f(colours[upper + right + c]! * shares[1]));
+      const second = f(first + f(colours[lower + c]! * shares[2]));
+      to[at + c] = second + f(colours[lower + right + c]! * shares[3]);
     }
   }
 }
@@ -910,12 +912,17 @@ function copy(
   target: Uint8ClampedArray, image: Picture, hole: Uint8Array, depth: number,
   begin: Int32Array | null, { h, w, known }: Level, lacking: Float32Array, side: number,
 ): void {
-  const ramp = Float32Array.from({ length: 2 * side }, (_, i) => 1 - Math.abs((i + 0.5) / side - 1));
+  const ramp = Float32Array.from({ length: 2 * side }, (_, i) => 2 * side - Math.abs(2 * i + 1 - 2 * side)); // whole: sums are exact
+  const coarse = lacking.map((value) => value * 255);
+  /** The two of `length` cells that a pixel lies between, and what the second counts. */
+  const between = (at: number, length: number) => {
+    const place = 2 * at + 1 - side, first = Math.floor(place / (2 * side));
+    return [Math.max(0, first), Math.min(length - 1, first + 1), f((place - 2 * side * first) / (2 * side))] as const;
+  };
   const half = side / 2, total = new Float64Array(3);
   for (let y = 0; y < image.height; y++) {
     const cy = Math.floor(y / side), v = y - cy * side, vertical = v < half ? -1 : 1;
-    const above = (y + 0.5) / side - 0.5, row = Math.floor(above), fy = above - row;
-    const y0 = Math.max(0, row), y1 = Math.min(h - 1, row + 1);
+    const [y0, y1, fy] = between(y, h);
     for (let x = 0; x < image.width; x++) {
       const pixel = y * image.width + x;
       if (!hole[pixel]) continue;
@@ -935,13 +942,13 @@ function copy(
         norm += share;
         for (let c = 0; c < 3; c++) total[c]! += share * image.data[at + c]!;
       }
-      const beside = (x + 0.5) / side - 0.5, column = Math.floor(beside), fx = beside - column;
-      const x0 = Math.max(0, column), x1 = Math.min(w - 1, column + 1);
+      const [x0, x1, fx] = between(x, w);
       for (let c = 0; c < 3; c++) {
-        const left = lacking[(y0 * w + x0) * 3 + c]! * (1 - fy) + lacking[(y1 * w + x0) * 3 + c]! * fy;
-        const right = lacking[(y0 * w + x1) * 3 + c]! * (1 - fy) + lacking[(y1 * w + x1) * 3 + c]! * fy;
-        const value = total[c]! / Math.max(norm, 1e-4) + (left * (1 - fx) + right * fx) * 255;
-        target[pixel * depth + c] = Math.floor(Math.min(255, Math.max(0, value)) + 0.5);
+        const line = (y: number) =>
+          f(f(coarse[(y * w + x0) * 3 + c]! * f(1 - fx)) + f(coarse[(y * w + x1) * 3 + c]! * fx));
+        const low = f(f(line(y0) * f(1 - fy)) + f(line(y1) * fy));
+        const value = f(f(total[c]! / Math.max(norm, 1e-4)) + low);
+        target[pixel * depth + c] = Math.floor(f(Math.min(255, Math.max(0, value)) + 0.5));
       }
     }
   }

@@ -1219,10 +1219,12 @@ def correction(g: Graph, low: Value, place: Value, level: Level, any_: Value, si
             after = g.op("Min", before + 1, length - 1)
             taps.append((before, after, g.unsqueeze(at - g.cast(before, FLOAT), 1)))
         (top, bottom, f), (left, right, r) = taps
-        above, below = (
-            g.gather(low, row * w + left) * (1.0 - r) + g.gather(low, row * w + right) * r for row in (top, bottom)
+        upper = g.gather(low, top * w + left) * ((1.0 - r) * (1.0 - f)) + g.gather(low, top * w + right) * (
+            r * (1.0 - f)
         )
-        return above * (1.0 - f) + below * f
+        return (
+            upper + g.gather(low, bottom * w + left) * ((1.0 - r) * f) + g.gather(low, bottom * w + right) * (r * f)
+        )
 
     copied = sample(0, 0)
     for (dy, dx), there in zip(((-1, 0), (0, -1), (0, 1), (1, 0)), beside(g, level), strict=True):
@@ -1232,19 +1234,27 @@ def correction(g: Graph, low: Value, place: Value, level: Level, any_: Value, si
         wanted = wanted + g.where(known, onward, (onward + back) * 0.5) * g.unsqueeze(exists, 1)
         share = share + exists
     planes = [g.reshape(g.transpose(values, 1, 0), 3, 1, h, w) for values in (low, wanted)]
-    share = g.reshape(share, 1, 1, h, w)
+    gain, rest = float(search.RELAXATION) / g.reshape(share, 1, 1, h, w), float(np.float32(1) - search.RELAXATION)
     odd = (y + x) % 2
     hole = ~level.known
-    turns = [
-        g.reshape(g.cast(g.op("Equal", odd, parity) & hole, FLOAT) * float(search.RELAXATION), 1, 1, h, w)
-        for parity in (0, 1)
-    ]
-    cross = np.array(((0, 1, 0), (1, 0, 1), (0, 1, 0)), np.float32)[None, None]
+    turns = [g.reshape(g.op("Equal", odd, parity) & hole, 1, 1, h, w) for parity in (0, 1)]
 
     def sweep(i: Value, joined: Value) -> tuple[Value]:
         for turn in turns:
-            total = g.op("Conv", joined, cross, pads=[1, 1, 1, 1]) + planes[1]
-            joined = joined + turn * (total / share - joined)
+            padded = g.op("Pad", joined, np.array((0, 0, 1, 1, 0, 0, 1, 1)))
+            # In this order, as sums of floats depend on it.
+            above, before, after, below = (
+                g.op(
+                    "Slice",
+                    padded,
+                    np.array((dy, dx)),
+                    np.array((dy - 2 or 2**31, dx - 2 or 2**31)),
+                    np.array((2, 3)),
+                )
+                for dy, dx in ((0, 1), (1, 0), (1, 2), (2, 1))
+            )
+            around = above + before + after + below
+            joined = g.where(turn, joined * rest + gain * (planes[1] + around), joined)
         return (joined,)
 
     (joined,) = g.loop(search.SWEEPS, sweep, (planes[0], FLOAT))
@@ -1294,9 +1304,10 @@ def holes_filled(
     padded = g.op("Pad", where, g.dims(0, 0, 0, chunks * CHUNK - count))
     flat, open_ = g.reshape(image, -1, 3), g.reshape(bits, -1)
     height = g.gather(g.op("Shape", image), 0)
-    half, per_pixel = side // 2, 1.0 / g.cast(side, FLOAT)
-    # How much a cell's own copy counts, a triangle over twice its side; the rest is its neighbour's.
-    ramp = 1.0 - g.op("Abs", (g.cast(g.arange(side) + half, FLOAT) + 0.5) * per_pixel - 1.0)
+    half, period, coarse = side // 2, side * 2, lacking * 255.0
+    # How much a cell's own copy counts, a triangle over twice its side; the rest is its neighbour's. Sums of whole
+    # numbers are exact.
+    ramp = g.cast(period - g.op("Abs", (g.arange(side) + half) * 2 + 1 - period), FLOAT)
 
     def axis(at: Value, cells: Value) -> tuple[Value, Value, Value, Value, tuple[Value, ...]]:
         """Along one axis: the cell (B,), the pixel in it, whether that is in the second half, how much own and
@@ -1305,11 +1316,11 @@ def holes_filled(
         cell = at // side
         v = at - cell * side
         own = g.unsqueeze(g.gather(ramp, v), 1)
-        position = (g.cast(at, FLOAT) + 0.5) * per_pixel - 0.5
-        before = g.op("Floor", position)
-        index = g.cast(before, INT)
-        taps = g.op("Max", index, 0), g.op("Min", index + 1, cells - 1), g.unsqueeze(position - before, 1)
-        return cell, v, g.cast(v >= half, INT), g.concat(own, 1.0 - own, axis=1), taps
+        position = at * 2 + 1 + side
+        index = position // period
+        fraction = g.cast(position - index * period, FLOAT) / g.cast(period, FLOAT)
+        taps = g.op("Max", index - 1, 0), g.op("Min", index, cells - 1), g.unsqueeze(fraction, 1)
+        return cell, v, g.cast(v >= half, INT), g.concat(own, g.cast(period, FLOAT) - own, axis=1), taps
 
     def copies(part: Value) -> Value:
         """What is copied to the pixels `part` (2, B), rows and columns: (B, 3)."""
@@ -1322,10 +1333,10 @@ def holes_filled(
         total = g.op("MatMul", share, g.cast(g.gather(flat, pixel), FLOAT))
         copied = g.reshape(total, -1, 3) / g.op("Max", g.sum(share, 2), 1e-4)
 
-        def column(x: Value) -> Value:
-            return g.gather(lacking, top * w + x) * (1.0 - fy) + g.gather(lacking, bottom * w + x) * fy
+        def row(y: Value) -> Value:
+            return g.gather(coarse, y * w + west) * (1.0 - fx) + g.gather(coarse, y * w + east) * fx
 
-        values = copied + (column(west) * (1.0 - fx) + column(east) * fx) * 255.0
+        values = copied + (row(top) * (1.0 - fy) + row(bottom) * fy)
         return g.clip(values, 0.0, 255.0) + 0.5
 
     def put(of: Callable[[Value], Value]) -> Value:
