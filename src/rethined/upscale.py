@@ -168,12 +168,11 @@ def _fill(target, mask, edge, width, rows, place, weight, vertical, horizontal, 
     entry_dx = np.empty(4 * count, np.int64)
     position = np.empty(side, np.int64)
     fraction = np.empty(side, np.float32)
-    period = 2 * scale
     for v in range(side):
         at = 2 * v + 1 + scale
-        position[v] = at // period
-        fraction[v] = np.float32(at % period) / np.float32(period)
-    parts = 2 if overlap else 1
+        position[v] = at // (2 * scale)
+        fraction[v] = np.float32(at % (2 * scale)) / np.float32(2 * scale)
+    parts, everything = 2 if overlap else 1, np.float32((2 * side) ** 2)
     for r in range(len(rows)):
         py, px = rows[r] // columns, rows[r] % columns
         top, left = py * side, px * side
@@ -210,7 +209,6 @@ def _fill(target, mask, edge, width, rows, place, weight, vertical, horizontal, 
                                 entries += 1
                 # Where every neighbour is heard, the windows sum to the same by construction.
                 complete = overlap and entries == 4 and whole > np.float32(3.9999)
-                everything = np.float32((2 * side) ** 2)
                 begin, length = (x0 - left) * 3, (x1 - x0) * 3
                 before = -2
                 for y in range(y0, y1):
@@ -221,9 +219,7 @@ def _fill(target, mask, edge, width, rows, place, weight, vertical, horizontal, 
                         continue
                     u = y - top
                     # up(correction): two rows of it, stretched once for all that lie between, then mixed.
-                    at = 2 * y + 1 - scale
-                    row = at // period
-                    f = np.float32(at - period * row) / np.float32(period)
+                    row, f = py * low_side - 1 + position[u], fraction[u]
                     if row != before:
                         before = row
                         for n in range(2):
