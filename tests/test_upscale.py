@@ -178,9 +178,14 @@ def test_mended_is_what_it_says(
     assert (want != image).mean() > 0.02
 
 
+@pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("size", [(701, 1203), (96, 64), (2000, 300), (640, 1001)])
-def test_without_numba_the_engine_gives_the_same(size: tuple[int, int], request: pytest.FixtureRequest) -> None:
+def test_without_numba_the_engine_gives_the_same(
+    size: tuple[int, int], deep: bool, request: pytest.FixtureRequest
+) -> None:
     _, image, mask = scene(*size, 1, 3)
+    if deep:
+        image = image.astype(np.uint16) * 257 + np.arange(size[1], dtype=np.uint16)[:, None] % 99
     fast = Engine(threads=2)(image, mask)
     request.getfixturevalue("without_numba")
     slow = Engine(threads=2)(image, mask)
