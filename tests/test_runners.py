@@ -200,8 +200,8 @@ def python_runner() -> Any:
 
 def scattered(height: int, width: int, seed: int) -> tuple[Any, Any]:
     """Specks, a wire and a stroke, but for seed 0 a box, too; for 4 a net, which is to be cut however much of it that
-    cuts through, and for 5 that alone; for 6 a fence, and for 7 one with
-    a square that is no bar. And the engine's windows as the pipeline has them."""
+    cuts through, and for 5 that alone; for 6 a fence, and for 7 one with a square that is no bar. And the engine's
+    windows as the pipeline has them."""
     rng = np.random.default_rng(seed)
     drawn = [(x, y, x, y, thick) for x, y, thick in rng.integers((0, 0, 5), (width, height, 30), (60, 3)).tolist()]
     drawn += [(0, height // 2, width, height // 3, 9), (width // 2, 0, width // 3, height // 4, 90)]

@@ -126,6 +126,8 @@ def fill(
     side = ramps.shape[1]
     height, width = mask.shape
     peak = np.iinfo(target.dtype).max
+    # In the compiled loop's order: oneself, those beside, above and below, and at corners.
+    order = [(e, *divmod(e, 3)) for e in (4, 3, 5, 1, 7, 0, 2, 6, 8)] if heard[2].shape[1] == 9 else [(0, 1, 1)]
     for row, place, weight in zip(*heard, strict=True):
         top, left = row // columns * side, row % columns * side
         there = np.s_[top : min(top + side, height), left : min(left + side, width)]
@@ -136,21 +138,19 @@ def fill(
         total = np.zeros((rows, wide, 3), np.float32)
         norm = np.zeros((rows, wide, 1), np.float32)
         one, least, most = np.zeros_like(total), np.full(norm.shape, np.inf), np.full(norm.shape, -np.inf)
-        # In the compiled loop's order: oneself, those beside, above and below, and at corners.
-        order = (4, 3, 5, 1, 7, 0, 2, 6, 8) if len(place) == 9 else (0,)
-        for e, k in ((neighbour, k) for neighbour in order for k in np.flatnonzero(weight[neighbour])):
-            down, across = divmod(e, 3) if len(place) == 9 else (1, 1)
-            window = (weight[e, k] * ramps[down, :rows, None, None]) * ramps[across, :wide, None]
-            # Where the window is 0, a source may end outside the picture.
-            y, x = place[e, k]
-            inside = np.s_[max(0, -y) : min(rows, height - y), max(0, -x) : min(wide, width - x)]
-            window = window[inside]
-            source = target[max(0, y) : min(y + rows, height), max(0, x) : min(x + wide, width)]
-            total[inside] += window * source
-            norm[inside] += window
-            np.copyto(one[inside], source, where=window > 0)
-            for bound, closer in ((least, np.minimum), (most, np.maximum)):
-                closer(bound[inside], float(y * width + x), out=bound[inside], where=window > 0)
+        for e, down, across in order:
+            for k in np.flatnonzero(weight[e]):
+                window = (weight[e, k] * ramps[down, :rows, None, None]) * ramps[across, :wide, None]
+                # Where the window is 0, a source may end outside the picture.
+                y, x = place[e, k]
+                inside = np.s_[max(0, -y) : min(rows, height - y), max(0, -x) : min(wide, width - x)]
+                window = window[inside]
+                source = target[max(0, y) : min(y + rows, height), max(0, x) : min(x + wide, width)]
+                total[inside] += window * source
+                norm[inside] += window
+                np.copyto(one[inside], source, where=window > 0)
+                for bound, closer in ((least, np.minimum), (most, np.maximum)):
+                    closer(bound[inside], float(y * width + x), out=bound[inside], where=window > 0)
         # What is copied from one place alone is not rounded.
         mixed = np.where(least == most, one, total / np.maximum(norm, np.float32(1e-4)))
         values = mixed + _upsampled(correction, scale, top, left, rows, wide)

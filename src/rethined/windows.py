@@ -126,7 +126,6 @@ def find(
             window = _window(box, height, width, halves, stride, size)
             if window.rows <= size[0] and window.columns <= size[1]:
                 return [window]
-
     windows = _finest(_divide(blocks, LEVELS), height, width, stride, band, budget)
     coarse = windows[0].scale
     fenced = coarse > 1 and _scarce(~blocks, int(SOURCE * coarse) // BLOCK + 1)

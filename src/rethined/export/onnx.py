@@ -304,7 +304,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_compiled() -> Iterator[None]:
-    """Nor what their compiled parts write, which know standard error by its number alone."""
+    """What compiled parts write to standard error, which they know by its number alone, goes nowhere."""
     try:
         errors = os.dup(2)
     except OSError:  # closed: nobody sees it

@@ -1219,12 +1219,12 @@ def correction(g: Graph, low: Value, place: Value, level: Level, any_: Value, si
             after = g.op("Min", before + 1, length - 1)
             taps.append((before, after, g.unsqueeze(at - g.cast(before, FLOAT), 1)))
         (top, bottom, f), (left, right, r) = taps
-        upper = g.gather(low, top * w + left) * ((1.0 - r) * (1.0 - f)) + g.gather(low, top * w + right) * (
-            r * (1.0 - f)
+        one, two, three, four = (
+            g.gather(low, row * w + column) * (across * down)
+            for row, down in ((top, 1.0 - f), (bottom, f))
+            for column, across in ((left, 1.0 - r), (right, r))
         )
-        return (
-            upper + g.gather(low, bottom * w + left) * ((1.0 - r) * f) + g.gather(low, bottom * w + right) * (r * f)
-        )
+        return one + two + three + four
 
     copied = sample(0, 0)
     for (dy, dx), there in zip(((-1, 0), (0, -1), (0, 1), (1, 0)), beside(g, level), strict=True):
@@ -1238,21 +1238,13 @@ def correction(g: Graph, low: Value, place: Value, level: Level, any_: Value, si
     odd = (y + x) % 2
     hole = ~level.known
     turns = [g.reshape(g.op("Equal", odd, parity) & hole, 1, 1, h, w) for parity in (0, 1)]
+    # Above, before, after and below in a grid with a margin of one: in this order, as sums of floats depend on it.
+    sides = [(np.array((dy, dx)), g.dims(h + dy, w + dx)) for dy, dx in ((0, 1), (1, 0), (1, 2), (2, 1))]
 
     def sweep(i: Value, joined: Value) -> tuple[Value]:
         for turn in turns:
             padded = g.op("Pad", joined, np.array((0, 0, 1, 1, 0, 0, 1, 1)))
-            # In this order, as sums of floats depend on it.
-            above, before, after, below = (
-                g.op(
-                    "Slice",
-                    padded,
-                    np.array((dy, dx)),
-                    np.array((dy - 2 or 2**31, dx - 2 or 2**31)),
-                    np.array((2, 3)),
-                )
-                for dy, dx in ((0, 1), (1, 0), (1, 2), (2, 1))
-            )
+            above, before, after, below = (g.op("Slice", padded, *ends, np.array((2, 3))) for ends in sides)
             around = above + before + after + below
             joined = g.where(turn, joined * rest + gain * (planes[1] + around), joined)
         return (joined,)
