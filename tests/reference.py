@@ -399,20 +399,21 @@ def align(small: Array, sources: dict[int, int]) -> dict[int, tuple[int, int]]:
     }
 
 
-def melded(low: Array, hole: NDArray[np.bool_], place: Array, trust: Array) -> Array:
+def melded(low: Array, hole: NDArray[np.bool_], place: Array, trust: Array, smooth: float) -> Array:
     """The low band that `search.correction` describes, by one dense system; `low` (h, w, 3), `hole` and `trust`
-    (h, w), `place` (h, w, 2), in cells, where what each hole cell copies begins."""
+    (h, w), of a source without bound rough; `smooth` as `search.SMOOTH`; `place` (h, w, 2), in cells, where what each
+    hole cell copies begins."""
     h, w = hole.shape
     holes = {(y, x): n for n, (y, x) in enumerate(np.argwhere(hole).tolist())}
     system, right = np.zeros((len(holes), len(holes))), np.zeros((len(holes), 3))
     for (y, x), n in holes.items():
-        system[n, n] += trust[y, x]
-        right[n] += trust[y, x] * low[y, x]
+        rough = 0.0
         for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
             qy, qx = y + dy, x + dx
             if not (0 <= qy < h and 0 <= qx < w):
                 continue
             difference = sample(low, *place[y, x]) - sample(low, *(place[y, x] + (dy, dx)))
+            rough += float((difference**2).sum())
             system[n, n] += 1
             if (qy, qx) in holes:
                 there = place[qy, qx]
@@ -421,6 +422,9 @@ def melded(low: Array, hole: NDArray[np.bool_], place: Array, trust: Array) -> A
             else:
                 right[n] += low[qy, qx]
             right[n] += difference
+        trusted = trust[y, x] * rough / (rough + smooth)
+        system[n, n] += trusted
+        right[n] += trusted * low[y, x]
     result = low.copy()
     for (y, x), values in zip(holes, np.linalg.solve(system, right), strict=True):
         result[y, x] = values

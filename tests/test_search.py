@@ -255,6 +255,28 @@ def test_without_sources_the_low_band_alone_is_used_and_a_warning_says_so(thread
     assert (result[deep] == 64).all()  # 0.25 of 255, rounded
 
 
+@pytest.mark.parametrize(("grain", "strength", "least", "most"), [(0, 10, -0.1, 0.1), (20, 40, 0.2, 1)])
+def test_faint_blotches_of_the_network_are_left_out_of_skies_and_not_of_textures(
+    grain: float, strength: float, least: float, most: float
+) -> None:
+    y, x = np.mgrid[:256, :256]
+    texture = np.random.default_rng(0).normal(0, grain, (64, 64)).repeat(4, 0).repeat(4, 1)
+    image = np.repeat(np.rint(120 + 0.2 * y + 0.1 * x + texture).clip(0, 255)[..., None], 3, 2).astype(np.uint8)
+    mask = (y - 128) ** 2 + (x - 120) ** 2 < 50**2
+    blotches = strength * np.sin(y / 16) * np.sin(x / 16)
+
+    class Blotched(Grey):
+        def run(self, image: Floats, mask: Floats, detail: Floats | None) -> CoreOutput:
+            drawn = (120 + 0.2 * y + 0.1 * x + blotches) / 255
+            small = np.where(mask[0, 0] > 0, drawn, image[0, 0])
+            low = np.repeat(small.reshape(1, 1, 64, 4, 64, 4).mean((3, 5)), 3, 1).astype(np.float32)
+            return super().run(image, mask, detail)._replace(low=low)
+
+    filled = Engine(backend=Blotched())(image, mask)
+    slope = np.polyfit(blotches[mask], (filled[..., 0] - (120 + 0.2 * y + 0.1 * x))[mask], 1)[0]
+    assert least <= slope <= most
+
+
 @pytest.mark.parametrize("numba", [True, False])
 def test_the_correction_solves_its_equation(
     numba: bool, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
@@ -271,7 +293,7 @@ def test_the_correction_solves_its_equation(
     trust = 4 * ((4 - sources.depth.astype(float)) / 2.5).clip(0, 1) ** 2 + search.TRUST
     colours = low.transpose(1, 2, 0).astype(float)
     hole = sources.depth > 0
-    want = reference.melded(colours, hole, place.reshape(24, 16, 2), trust)
+    want = reference.melded(colours, hole, place.reshape(24, 16, 2), trust, float(search.SMOOTH))
     want -= np.reshape([reference.sample(colours, *at) for at in place], (24, 16, 3))
     got = search.correction(low, sources, sources.place(5), 5)
     np.testing.assert_allclose(got, want * hole[..., None], atol=2e-5)  # float32 sums, relaxed

@@ -609,6 +609,7 @@ def meld(
     source: Floats,
     depth: NDArray[np.uint8],
     trust: np.float32,
+    smooth: np.float32,
     relaxation: np.float32,
     sweeps: int,
 ) -> Floats:
@@ -623,19 +624,22 @@ def meld(
     place, copied = np.zeros((h * w, 2), np.float32), colours.reshape(-1, 3).copy()
     place[cells], copied[cells] = source, sample(colours, source)
     near = ((4 - depth[y, x].astype(np.float32)) / np.float32(2.5)).clip(0, 1)
-    share = np.float32(4) * near * near + trust
-    wanted = share[:, None] * colours[y, x]
+    wanted, rough, count = np.zeros((len(cells), 3), np.float32), *np.zeros((2, len(cells)), np.float32)
     for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
         inside = np.flatnonzero((y + dy >= 0) & (y + dy < h) & (x + dx >= 0) & (x + dx < w))
-        share[inside] += 1
+        count[inside] += 1
         here, there = cells[inside], (y[inside] + dy) * w + x[inside] + dx
         step = np.asarray([dy, dx], np.float32)
         onward = copied[here] - sample(colours, place[here] + step)
+        red, green, blue = (onward * onward).T
+        rough[inside] += red + green + blue
         hole = depth.reshape(-1)[there] > 0
         wanted[inside[~hole]] += onward[~hole]
         back = sample(colours, place[there[hole]] - step) - copied[there[hole]]
         wanted[inside[hole]] += (onward[hole] + back) * np.float32(0.5)
-    gain = (relaxation / share)[:, None]
+    trusted = (np.float32(4) * near * near + trust) * (rough / (rough + smooth))
+    wanted += trusted[:, None] * colours[y, x]
+    gain = (relaxation / (trusted + count))[:, None]
     flat = np.pad(colours, ((1, 1), (1, 1), (0, 0))).reshape(-1, 3)
     target = (y + 1) * (w + 2) + x + 1
     for _ in range(sweeps):

@@ -81,9 +81,12 @@ REGIONS = 16
 """Regions that a thread takes at a time."""
 TRUST = np.float32(0.005)
 """What the network's colours count, deep in the hole, beside one difference between neighbours."""
-RELAXATION = np.float32(1.8)
+SMOOTH = np.float32(0.0012)
+"""What squared differences of a source from its four neighbours add up to where the network's colours count half: 2.5
+of 255 each. In a sky, what goes on smoothly from the hole's border is better than these: smudges are seen there."""
+RELAXATION = np.float32(1.9)
 """Of the solver; between 1 and 2."""
-SWEEPS = 20
+SWEEPS = 30
 """Of the solver."""
 NUDGE = 3
 """How far, in low-resolution pixels, a region may be moved to fit what is beside it. With half a cell of window, or a
@@ -274,11 +277,11 @@ def correction(low: Floats, sources: Sources, place: Ints, scale: float) -> Floa
     it is the least sum over pairs of (u_q - u_p - g_pq)^2, with u = `low` in known cells, plus that over hole cells
     of t_p (u_p - low_p)^2 (a screened Poisson equation, after Perez et al. 2003); g_pq is the difference in the
     source of p, averaged with that in the source of q. The network is trusted (t) most beside known cells, whose
-    colours it sees; far from them it guesses.
+    colours it sees; far from them it guesses; and less, the smoother the source of p is.
     """
     begin = place.astype(np.float32) / np.float32(CELL * scale)
     meld = _meld or plain.meld
-    result: Floats = meld(low, sources.cells, begin, sources.depth, TRUST, RELAXATION, SWEEPS)
+    result: Floats = meld(low, sources.cells, begin, sources.depth, TRUST, SMOOTH, RELAXATION, SWEEPS)
     return result
 
 
@@ -445,11 +448,12 @@ def _sample(colours, y, x):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[no-untyped-def]
+def _meld(low, cells, place, depth, trust, smooth, relaxation, sweeps):  # type: ignore[no-untyped-def]
     """What `correction` returns: its equation is solved by successive over-relaxation, in each sweep first for the
     `cells` (R,) of which row plus column is even, then for the others.
 
-    `low` (3, h, w); `place` (R, 2), in cells, where what each copies begins; `depth` (h, w); `trust` of the deepest.
+    `low` (3, h, w); `place` (R, 2), in cells, where what each copies begins; `depth` (h, w); `trust` of the deepest;
+    `smooth` as SMOOTH.
     All is rounded in the order that `plain.meld` and every other program keeps: results are the same everywhere.
     """
     h, w = depth.shape
@@ -477,8 +481,9 @@ def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[
         number[cells[i]] = at
     target = np.empty(len(cells), np.int64)
     copied = np.empty((len(cells), 3), np.float32)
-    wanted = np.empty((len(cells), 3), np.float32)  # what neighbours and trust add up to, but for u itself
+    wanted = np.zeros((len(cells), 3), np.float32)  # what neighbours and trust add up to, but for u itself
     share = np.empty(len(cells), np.float32)
+    steps = np.empty(3, np.float32)
     for i in range(len(cells)):
         own = place[order[i]]
         copied[i, 0], copied[i, 1], copied[i, 2] = _sample(colours, own[0], own[1])
@@ -487,39 +492,41 @@ def _meld(low, cells, place, depth, trust, relaxation, sweeps):  # type: ignore[
         y, x = _row_and_column(cell, w)
         target[i] = (y + 1) * (w + 2) + x + 1
         near = min(max((np.float32(4) - np.float32(depth[y, x])) / np.float32(2.5), np.float32(0)), np.float32(1))
-        share[i] = np.float32(4) * (near * near) + trust
-        for c in range(3):
-            wanted[i, c] = share[i] * colours[y, x, c]
+        rough, count = np.float32(0), np.float32(0)
         for n in range(4):
             dy = -1 if n == 0 else 1 if n == 3 else 0
             dx = -1 if n == 1 else 1 if n == 2 else 0
             qy, qx = y + dy, x + dx
             if not (0 <= qy < h and 0 <= qx < w):
                 continue
-            share[i] += np.float32(1)
+            count += np.float32(1)
             down, across = np.float32(dy), np.float32(dx)
+            ahead, beside = own[0] + down, own[1] + across
             # u_p - u_q as the source of p has it, and as that of q has it; a known cell is its own source.
             q = number[qy * w + qx]
-            if q >= 0:
-                other = place[order[q]]
-                ahead, beside = own[0] + down, own[1] + across
-                if (
-                    (ahead == other[0])
-                    & (beside == other[1])
-                    & (ahead - down == own[0])
-                    & (beside - across == own[1])
-                ):
-                    for c in range(3):  # both copy on from one place to the next
-                        wanted[i, c] += copied[i, c] - copied[q, c]
-                    continue
-                onward, back = _sample(colours, ahead, beside), _sample(colours, other[0] - down, other[1] - across)
-                for c in range(3):
-                    wanted[i, c] += ((copied[i, c] - onward[c]) + (back[c] - copied[q, c])) * np.float32(0.5)
+            other = place[order[max(q, 0)]]
+            if q >= 0 and (
+                (ahead == other[0]) & (beside == other[1]) & (ahead - down == own[0]) & (beside - across == own[1])
+            ):
+                for c in range(3):  # both copy on from one place to the next
+                    steps[c] = copied[i, c] - copied[q, c]
+                    wanted[i, c] += steps[c]
             else:
-                onward = _sample(colours, own[0] + down, own[1] + across)
+                onward = _sample(colours, ahead, beside)
                 for c in range(3):
-                    wanted[i, c] += copied[i, c] - onward[c]
-        share[i] = relaxation / share[i]
+                    steps[c] = copied[i, c] - onward[c]
+                if q >= 0:
+                    back = _sample(colours, other[0] - down, other[1] - across)
+                    for c in range(3):
+                        wanted[i, c] += (steps[c] + (back[c] - copied[q, c])) * np.float32(0.5)
+                else:
+                    for c in range(3):
+                        wanted[i, c] += steps[c]
+            rough += steps[0] * steps[0] + steps[1] * steps[1] + steps[2] * steps[2]
+        trusted = (np.float32(4) * (near * near) + trust) * (rough / (rough + smooth))
+        for c in range(3):
+            wanted[i, c] += trusted * colours[y, x, c]
+        share[i] = relaxation / (trusted + count)
     rest = np.float32(1) - relaxation
     for _ in range(sweeps):
         for i in range(len(cells)):

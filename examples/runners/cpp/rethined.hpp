@@ -93,8 +93,8 @@ constexpr int NUDGE = 3, NUDGES = 3;  // how far regions are moved, in low-resol
 constexpr int MOVES = 2 * NUDGE + 1;  // places tried along each axis
 constexpr int STAY = 600;             // what each pixel of a move costs beside one border of a cell
 constexpr int FINE = 64;              // parts of a low-resolution pixel in which moves are counted
-constexpr float TRUST = 0.005f, RELAXATION = 1.8f;  // of `correction`
-constexpr int SWEEPS = 20;
+constexpr float TRUST = 0.005f, SMOOTH = 0.0012f, RELAXATION = 1.9f;  // of `correction`
+constexpr int SWEEPS = 30;
 // What pixels count in means around one, by squared distance.
 constexpr std::array BESIDE = {128, 64, 16, 0, 4, 3, 0, 0, 1};
 constexpr std::array MENDED = {8, 4};  // tenths of their difference that it is moved by: where a known one touches it
@@ -859,9 +859,9 @@ inline std::vector<Place> find(Level level, const Small& small) {
 }
 
 // What copied cells lack (h, w, 3) of a low band in which what is copied from different places joins: it has the
-// differences between neighbours that copies have, and in part the network's colours. A screened Poisson equation,
-// solved by over-relaxation, in each sweep first the cells of even row plus column, then the others. `begin` is what
-// `find` found, `side` a cell's in pixels.
+// differences between neighbours that copies have, and in part the network's colours, the less the smoother their
+// source is. A screened Poisson equation, solved by over-relaxation, in each sweep first the cells of even row plus
+// column, then the others. `begin` is what `find` found, `side` a cell's in pixels.
 inline Floats correction(const Floats& low, const std::vector<Place>& begin, const Level& level, int side) {
     const int h = level.h, w = level.w, cells = h * w;
     Floats colours(cells * 3), wanted(cells * 3), share(cells);
@@ -897,19 +897,24 @@ inline Floats correction(const Floats& low, const std::vector<Place>& begin, con
     };
     for (int cell = 0; cell < cells; cell++) {
         if (level.known[cell]) continue;
-        const float near = std::clamp((4 - level.depth[cell]) / 2.5f, 0.0f, 1.0f), trust = 4 * near * near + TRUST;
-        share[cell] = trust;
-        for (int c = 0; c < 3; c++) wanted[cell * 3 + c] = trust * colours[cell * 3 + c];
+        const float near = std::clamp((4 - level.depth[cell]) / 2.5f, 0.0f, 1.0f);
+        float rough = 0;
         neighbours(cell, [&](int step) {
             const int other = cell + step, dy = step / w, dx = step % w;
             const auto onward = sample(cell, dy, dx);
             const auto back = level.known[other] ? onward : sample(other, -dy, -dx);  // not used there
             share[cell] += 1;
+            float squares = 0;
             for (int c = 0; c < 3; c++) {
                 const float here = copied[cell * 3 + c] - onward[c], there = back[c] - copied[other * 3 + c];
                 wanted[cell * 3 + c] += level.known[other] ? here : (here + there) / 2;
+                squares += here * here;
             }
+            rough += squares;
         });
+        const float trust = (4 * near * near + TRUST) * (rough / (rough + SMOOTH));
+        share[cell] += trust;
+        for (int c = 0; c < 3; c++) wanted[cell * 3 + c] += trust * colours[cell * 3 + c];
     }
     for (int sweep = 0; sweep < 2 * SWEEPS; sweep++) {
         for (int cell = 0; cell < cells; cell++) {

@@ -59,7 +59,7 @@ NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), 
 NUDGE, NUDGES = 3, 3  # how far regions are moved, in low-resolution pixels, and how often
 STAY = 600  # what each pixel of a move costs beside one border of a cell
 FINE = 64  # parts of a low-resolution pixel in which moves are counted
-TRUST, RELAXATION, SWEEPS = f32(0.005), f32(1.8), 20  # of `correction`
+TRUST, SMOOTH, RELAXATION, SWEEPS = f32(0.005), f32(0.0012), f32(1.9), 30  # of `correction`
 BESIDE = {0: 128, 1: 64, 2: 16, 4: 4, 5: 3, 8: 1}  # what pixels count in means around one, by squared distance
 MENDED = (8, 4)  # tenths of their difference that it is moved by: where a known one touches it, and elsewhere
 
@@ -649,7 +649,8 @@ def align(small: np.ndarray, shift: np.ndarray, w: int) -> np.ndarray:
 def correction(low: np.ndarray, begin: np.ndarray, known: np.ndarray, side: int) -> np.ndarray:
     """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins.
 
-    That band has the differences between neighbours that copies have, and in part the network's colours: a screened
+    That band has the differences between neighbours that copies have, and in part the network's colours, the less the
+    smoother their source is: a screened
     Poisson equation, solved by over-relaxation, in each sweep first cells of even row plus column, then the others.
     `begin` from `find`, `side` of a cell in pixels.
     """
@@ -658,9 +659,8 @@ def correction(low: np.ndarray, begin: np.ndarray, known: np.ndarray, side: int)
     hole = np.flatnonzero(~known)
     y, x = np.divmod(hole, w)
     depth = depths(known).reshape(-1)[hole].astype(f32)
-    trust = (4 * ((4 - depth) / f32(2.5)).clip(0, 1) ** 2 + TRUST)[:, None]
     copied = sample(colours, place, h, w)
-    wanted, share = trust * colours[hole], trust.copy()
+    wanted, rough, count = np.zeros_like(copied[hole]), *np.zeros((2, len(hole), 1), f32)
     for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
         inside = (y + dy >= 0) & (y + dy < h) & (x + dx >= 0) & (x + dx < w)
         beside, step = hole + (dy * w + dx) * inside, np.array((dy, dx), f32)
@@ -668,9 +668,13 @@ def correction(low: np.ndarray, begin: np.ndarray, known: np.ndarray, side: int)
         there = sample(colours, place[beside] - step, h, w) - copied[beside]
         difference = np.where(known.reshape(-1)[beside, None], here, (here + there) / 2)
         wanted += difference * inside[:, None]
-        share += inside[:, None]
+        red, green, blue = (here * here).T
+        rough += ((red + green + blue) * inside)[:, None]
+        count += inside[:, None]
+    trust = (4 * ((4 - depth) / f32(2.5)).clip(0, 1) ** 2 + TRUST)[:, None] * (rough / (rough + SMOOTH))
+    wanted += trust * colours[hole]
     joined = np.pad(colours.reshape(h, w, 3), ((1, 1), (1, 1), (0, 0))).reshape(-1, 3)
-    at, row, gain = (y + 1) * (w + 2) + x + 1, w + 2, RELAXATION / share
+    at, row, gain = (y + 1) * (w + 2) + x + 1, w + 2, RELAXATION / (trust + count)
     for sweep in range(2 * SWEEPS):
         these = (y + x) % 2 == sweep % 2
         p = at[these]

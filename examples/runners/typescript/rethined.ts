@@ -63,7 +63,7 @@ const NUDGE = 3, NUDGES = 3; // how far regions are moved, in low-resolution pix
 const MOVES = 2 * NUDGE + 1; // places tried along each axis
 const STAY = 600; // what each pixel of a move costs beside one border of a cell
 const FINE = 64; // parts of a low-resolution pixel in which moves are counted
-const TRUST = 0.005, RELAXATION = 1.8, SWEEPS = 20; // of `correction`
+const TRUST = 0.005, SMOOTH = 0.0012, RELAXATION = 1.9, SWEEPS = 30; // of `correction`
 const BESIDE = [128, 64, 16, 0, 4, 3, 0, 0, 1]; // what pixels count in means around one, by squared distance
 const MENDED = [8, 4] as const; // tenths of their difference that it is moved by: where a known one touches it, and elsewhere
 const DEEPEST = 7; // depths beyond are treated alike
@@ -840,9 +840,9 @@ function align(small: Float32Array, shift: Int32Array, h: number, w: number): In
 
 /**
  * What copied cells lack (h, w, 3) of a low band in which what is copied from different places joins: it has the
- * differences between neighbours that copies have, and in part the network's colours. A screened Poisson equation,
- * solved by over-relaxation, in each sweep first the cells of even row plus column, then the others. `begin` is what
- * `find` found, `side` a cell's in pixels.
+ * differences between neighbours that copies have, and in part the network's colours, the less the smoother their
+ * source is. A screened Poisson equation, solved by over-relaxation, in each sweep first the cells of even row plus
+ * column, then the others. `begin` is what `find` found, `side` a cell's in pixels.
  */
 function correction(
   low: Float32Array, begin: Int32Array | null, { h, w, known, depth }: Level, side: number,
@@ -858,8 +858,7 @@ function correction(
   const onward = new Float32Array(3), back = new Float32Array(3);
   for (const cell of hole) {
     const near = f(Math.min(1, Math.max(0, (4 - depth[cell]!) / 2.5)));
-    share[cell] = 4 * f(near * near) + f(TRUST);
-    for (let c = 0; c < 3; c++) wanted[cell * 3 + c] = share[cell]! * colours[cell * 3 + c]!;
+    let rough = 0;
     const y = Math.floor(cell / w), x = cell % w;
     for (const [dy, dx] of [[-1, 0], [0, -1], [0, 1], [1, 0]] as const) {
       if (y + dy < 0 || y + dy >= h || x + dx < 0 || x + dx >= w) continue;
@@ -867,11 +866,17 @@ function correction(
       share[cell]!++;
       sample(cell, dy, dx, onward, 0);
       if (!known[other]) sample(other, -dy, -dx, back, 0);
+      let squares = 0;
       for (let c = 0; c < 3; c++) {
         const here = f(copied[cell * 3 + c]! - onward[c]!), there = f(back[c]! - copied[other * 3 + c]!);
         wanted[cell * 3 + c]! += known[other] ? here : f(here + there) / 2;
+        squares = f(squares + f(here * here));
       }
+      rough = f(rough + squares);
     }
+    const trust = f(f(4 * f(near * near) + f(TRUST)) * f(rough / f(rough + f(SMOOTH))));
+    share[cell]! += trust;
+    for (let c = 0; c < 3; c++) wanted[cell * 3 + c]! += f(trust * colours[cell * 3 + c]!);
   }
   const gain = share.map((value) => f(RELAXATION) / value), rest = f(1 - f(RELAXATION));
   for (let sweep = 0; sweep < 2 * SWEEPS; sweep++) {

@@ -1204,9 +1204,7 @@ def correction(g: Graph, low: Value, place: Value, level: Level, any_: Value, si
     h, w, count = level.h, level.w, level.count
     cells = g.arange(count)
     y, x = cells // w, cells % w
-    trust = g.clip((4.0 - level.depth) / 2.5, 0.0, 1.0)
-    share = 4.0 * (trust * trust) + float(search.TRUST)
-    wanted = g.unsqueeze(share, 1) * low
+    near = g.clip((4.0 - level.depth) / 2.5, 0.0, 1.0)
     spot = g.cast(place, FLOAT) / g.cast(side, FLOAT)
     rows, columns = (g.gather(spot, axis, axis=1) for axis in (0, 1))
 
@@ -1227,12 +1225,20 @@ def correction(g: Graph, low: Value, place: Value, level: Level, any_: Value, si
         return one + two + three + four
 
     copied = sample(0, 0)
+    wanted: Operand = 0.0
+    rough: Operand = 0.0
+    number: Operand = 0.0
     for (dy, dx), there in zip(((-1, 0), (0, -1), (0, 1), (1, 0)), beside(g, level), strict=True):
         exists = g.cast(~g.op("Equal", there, cells), FLOAT)
         onward, back = copied - sample(dy, dx), g.gather(sample(-dy, -dx) - copied, there)
         known = g.unsqueeze(g.gather(level.known, there), 1)
         wanted = wanted + g.where(known, onward, (onward + back) * 0.5) * g.unsqueeze(exists, 1)
-        share = share + exists
+        red, green, blue = (g.gather(onward * onward, c, axis=1) for c in range(3))
+        rough = rough + (red + green + blue) * exists
+        number = number + exists
+    trusted = (4.0 * (near * near) + float(search.TRUST)) * (rough / (rough + float(search.SMOOTH)))
+    wanted = wanted + g.unsqueeze(trusted, 1) * low
+    share = trusted + number
     planes = [g.reshape(g.transpose(values, 1, 0), 3, 1, h, w) for values in (low, wanted)]
     gain, rest = float(search.RELAXATION) / g.reshape(share, 1, 1, h, w), float(np.float32(1) - search.RELAXATION)
     odd = (y + x) % 2
