@@ -399,10 +399,10 @@ def align(small: Array, sources: dict[int, int]) -> dict[int, tuple[int, int]]:
     }
 
 
-def melded(low: Array, hole: NDArray[np.bool_], place: Array, trust: Array, smooth: float) -> Array:
+def melded(low: Array, hole: NDArray[np.bool_], place: Array, trust: Array, smooth: float, edge: float) -> Array:
     """The low band that `search.correction` describes, by one dense system; `low` (h, w, 3), `hole` and `trust`
-    (h, w), of a source without bound rough; `smooth` as `search.SMOOTH`; `place` (h, w, 2), in cells, where what each
-    hole cell copies begins."""
+    (h, w), of a source without bound rough; `smooth` and `edge` as `search.SMOOTH` and `EDGE`; `place` (h, w, 2), in
+    cells, where what each hole cell copies begins."""
     h, w = hole.shape
     holes = {(y, x): n for n, (y, x) in enumerate(np.argwhere(hole).tolist())}
     system, right = np.zeros((len(holes), len(holes))), np.zeros((len(holes), 3))
@@ -417,7 +417,17 @@ def melded(low: Array, hole: NDArray[np.bool_], place: Array, trust: Array, smoo
             system[n, n] += 1
             if (qy, qx) in holes:
                 there = place[qy, qx]
+                copies = sample(low, *place[y, x]) - sample(low, *there)
                 difference = (difference + sample(low, *(there - (dy, dx))) - sample(low, *there)) / 2
+                jump = copies - difference
+                size = float(jump @ jump)
+                if size:
+                    drawn = [
+                        low[min(max(v, 0), h - 1), min(max(u, 0), w - 1)]
+                        for v, u in ((y - 2 * dy, x - 2 * dx), (qy + 2 * dy, qx + 2 * dx))
+                    ]
+                    shown = min(max(2 * float((drawn[0] - drawn[1]) @ jump) / size, 0), 1)
+                    difference = difference + shown * size**2 / (size**2 + edge) * jump
                 system[n, holes[qy, qx]] -= 1
             else:
                 right[n] += low[qy, qx]

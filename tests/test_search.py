@@ -277,6 +277,27 @@ def test_faint_blotches_of_the_network_are_left_out_of_skies_and_not_of_textures
     assert least <= slope <= most
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_an_edge_between_two_sources_is_kept_if_the_network_shows_it(shown: bool) -> None:
+    h, w, left, right = 12, 48, 0.3, 0.6
+    low = np.full((3, h, w), left, np.float32)
+    low[:, :, 24:] = right
+    if shown:  # blurred
+        low[:, :, 21:27] = np.linspace(left, right, 6, dtype=np.float32)
+    else:
+        low[:, :, 12:36] = (left + right) / 2
+    depth = np.zeros((h, w), np.uint8)
+    depth[:, 12:36] = np.minimum(np.arange(1, 25), np.arange(24, 0, -1))
+    cells = np.flatnonzero(depth).astype(np.int32)
+    y, x = np.divmod(cells, w)
+    source = (y * w + np.where(x < 24, 5, 42)).astype(np.int32)  # neither has an edge
+    sources = search.Sources(cells, source, np.zeros((len(cells), 2), np.int32), depth)
+    joined = search.correction(low, sources, sources.place(1), 1)
+    joined[y, x] += low[:, source // w, source % w].T
+    step = joined[6, 24, 0] - joined[6, 23, 0]
+    assert step > 0.8 * (right - left) if shown else step < 0.2 * (right - left)
+
+
 @pytest.mark.parametrize("numba", [True, False])
 def test_the_correction_solves_its_equation(
     numba: bool, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
@@ -293,7 +314,7 @@ def test_the_correction_solves_its_equation(
     trust = 4 * ((4 - sources.depth.astype(float)) / 2.5).clip(0, 1) ** 2 + search.TRUST
     colours = low.transpose(1, 2, 0).astype(float)
     hole = sources.depth > 0
-    want = reference.melded(colours, hole, place.reshape(24, 16, 2), trust, float(search.SMOOTH))
+    want = reference.melded(colours, hole, place.reshape(24, 16, 2), trust, float(search.SMOOTH), float(search.EDGE))
     want -= np.reshape([reference.sample(colours, *at) for at in place], (24, 16, 3))
     got = search.correction(low, sources, sources.place(5), 5)
     np.testing.assert_allclose(got, want * hole[..., None], atol=2e-5)  # float32 sums, relaxed

@@ -610,6 +610,7 @@ def meld(
     depth: NDArray[np.uint8],
     trust: np.float32,
     smooth: np.float32,
+    edge: np.float32,
     relaxation: np.float32,
     sweeps: int,
 ) -> Floats:
@@ -636,7 +637,18 @@ def meld(
         hole = depth.reshape(-1)[there] > 0
         wanted[inside[~hole]] += onward[~hole]
         back = sample(colours, place[there[hole]] - step) - copied[there[hole]]
-        wanted[inside[hole]] += (onward[hole] + back) * np.float32(0.5)
+        mean = (onward[hole] + back) * np.float32(0.5)
+        jump = copied[here[hole]] - copied[there[hole]] - mean
+        before, after = (
+            colours[(y[these] + n * dy).clip(0, h - 1), (x[these] + n * dx).clip(0, w - 1)]
+            for these in (inside[hole],)
+            for n in (-2, 3)
+        )
+        size, seen = (
+            products[:, 0] + products[:, 1] + products[:, 2] for products in (jump * jump, (before - after) * jump)
+        )
+        part = np.minimum((2 * seen).clip(0), size) * size / (size * size + edge)
+        wanted[inside[hole]] += mean + part[:, None] * jump
     trusted = (np.float32(4) * near * near + trust) * (rough / (rough + smooth))
     wanted += trusted[:, None] * colours[y, x]
     gain = (relaxation / (trusted + count))[:, None]

@@ -84,6 +84,9 @@ TRUST = np.float32(0.005)
 SMOOTH = np.float32(0.0012)
 """What squared differences of a source from its four neighbours add up to where the network's colours count half: 2.5
 of 255 each. In a sky, what goes on smoothly from the hole's border is better than these: smudges are seen there."""
+EDGE = np.float32(0.00032)
+"""Square of the added up squared differences of colours from which on what neither of two sources shows, where they
+meet, is an edge and no step in the light: 20 of 255 each. It is kept as far as the network shows half of it there."""
 RELAXATION = np.float32(1.9)
 """Of the solver; between 1 and 2."""
 SWEEPS = 30
@@ -276,12 +279,13 @@ def correction(low: Floats, sources: Sources, place: Ints, scale: float) -> Floa
     That band u has at best the differences between neighbours p, q that the copies have, and the network's colours:
     it is the least sum over pairs of (u_q - u_p - g_pq)^2, with u = `low` in known cells, plus that over hole cells
     of t_p (u_p - low_p)^2 (a screened Poisson equation, after Perez et al. 2003); g_pq is the difference in the
-    source of p, averaged with that in the source of q. The network is trusted (t) most beside known cells, whose
-    colours it sees; far from them it guesses; and less, the smoother the source of p is.
+    source of p, averaged with that in the source of q, or where a wall is copied beside a sky, so that neither has an
+    edge, as far as the network shows one, that of what they copy. The network is trusted (t) most beside known cells,
+    whose colours it sees; far from them it guesses; and less, the smoother the source of p is.
     """
     begin = place.astype(np.float32) / np.float32(CELL * scale)
     meld = _meld or plain.meld
-    result: Floats = meld(low, sources.cells, begin, sources.depth, TRUST, SMOOTH, RELAXATION, SWEEPS)
+    result: Floats = meld(low, sources.cells, begin, sources.depth, TRUST, SMOOTH, EDGE, RELAXATION, SWEEPS)
     return result
 
 
@@ -448,12 +452,12 @@ def _sample(colours, y, x):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _meld(low, cells, place, depth, trust, smooth, relaxation, sweeps):  # type: ignore[no-untyped-def]
+def _meld(low, cells, place, depth, trust, smooth, edge, relaxation, sweeps):  # type: ignore[no-untyped-def]
     """What `correction` returns: its equation is solved by successive over-relaxation, in each sweep first for the
     `cells` (R,) of which row plus column is even, then for the others.
 
     `low` (3, h, w); `place` (R, 2), in cells, where what each copies begins; `depth` (h, w); `trust` of the deepest;
-    `smooth` as SMOOTH.
+    `smooth` and `edge` as SMOOTH and EDGE.
     All is rounded in the order that `plain.meld` and every other program keeps: results are the same everywhere.
     """
     h, w = depth.shape
@@ -483,7 +487,7 @@ def _meld(low, cells, place, depth, trust, smooth, relaxation, sweeps):  # type:
     copied = np.empty((len(cells), 3), np.float32)
     wanted = np.zeros((len(cells), 3), np.float32)  # what neighbours and trust add up to, but for u itself
     share = np.empty(len(cells), np.float32)
-    steps = np.empty(3, np.float32)
+    steps, mean, jump = np.empty((3, 3), np.float32)
     for i in range(len(cells)):
         own = place[order[i]]
         copied[i, 0], copied[i, 1], copied[i, 2] = _sample(colours, own[0], own[1])
@@ -517,8 +521,17 @@ def _meld(low, cells, place, depth, trust, smooth, relaxation, sweeps):  # type:
                     steps[c] = copied[i, c] - onward[c]
                 if q >= 0:
                     back = _sample(colours, other[0] - down, other[1] - across)
+                    before = colours[min(max(y - 2 * dy, 0), h - 1), min(max(x - 2 * dx, 0), w - 1)]
+                    after = colours[min(max(qy + 2 * dy, 0), h - 1), min(max(qx + 2 * dx, 0), w - 1)]
+                    size, seen = np.float32(0), np.float32(0)
                     for c in range(3):
-                        wanted[i, c] += (steps[c] + (back[c] - copied[q, c])) * np.float32(0.5)
+                        mean[c] = (steps[c] + (back[c] - copied[q, c])) * np.float32(0.5)
+                        jump[c] = (copied[i, c] - copied[q, c]) - mean[c]
+                        size += jump[c] * jump[c]
+                        seen += (before[c] - after[c]) * jump[c]
+                    part = min(max(np.float32(2) * seen, np.float32(0)), size) * size / (size * size + edge)
+                    for c in range(3):
+                        wanted[i, c] += mean[c] + part * jump[c]
                 else:
                     for c in range(3):
                         wanted[i, c] += steps[c]

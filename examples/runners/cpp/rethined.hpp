@@ -93,7 +93,7 @@ constexpr int NUDGE = 3, NUDGES = 3;  // how far regions are moved, in low-resol
 constexpr int MOVES = 2 * NUDGE + 1;  // places tried along each axis
 constexpr int STAY = 600;             // what each pixel of a move costs beside one border of a cell
 constexpr int FINE = 64;              // parts of a low-resolution pixel in which moves are counted
-constexpr float TRUST = 0.005f, SMOOTH = 0.0012f, RELAXATION = 1.9f;  // of `correction`
+constexpr float TRUST = 0.005f, SMOOTH = 0.0012f, EDGE = 0.00032f, RELAXATION = 1.9f;  // of `correction`
 constexpr int SWEEPS = 30;
 // What pixels count in means around one, by squared distance.
 constexpr std::array BESIDE = {128, 64, 16, 0, 4, 3, 0, 0, 1};
@@ -904,13 +904,25 @@ inline Floats correction(const Floats& low, const std::vector<Place>& begin, con
             const auto onward = sample(cell, dy, dx);
             const auto back = level.known[other] ? onward : sample(other, -dy, -dx);  // not used there
             share[cell] += 1;
-            float squares = 0;
+            const auto network = [&](int n) {
+                const int y = std::clamp(cell / w + n * dy, 0, h - 1), x = std::clamp(cell % w + n * dx, 0, w - 1);
+                return &colours[(y * w + x) * 3];
+            };
+            const float *before = network(-2), *after = network(3);
+            std::array<float, 3> mean, jump;
+            float squares = 0, size = 0, seen = 0;
             for (int c = 0; c < 3; c++) {
                 const float here = copied[cell * 3 + c] - onward[c], there = back[c] - copied[other * 3 + c];
-                wanted[cell * 3 + c] += level.known[other] ? here : (here + there) / 2;
+                mean[c] = level.known[other] ? here : (here + there) / 2;
+                jump[c] = level.known[other] ? 0 : copied[cell * 3 + c] - copied[other * 3 + c] - mean[c];
                 squares += here * here;
+                size += jump[c] * jump[c];
+                seen += (before[c] - after[c]) * jump[c];
             }
             rough += squares;
+            // Neither source has an edge where they meet: it is kept where the network shows one.
+            const float part = std::clamp(2 * seen, 0.0f, size) * size / (size * size + EDGE);
+            for (int c = 0; c < 3; c++) wanted[cell * 3 + c] += mean[c] + part * jump[c];
         });
         const float trust = (4 * near * near + TRUST) * (rough / (rough + SMOOTH));
         share[cell] += trust;

@@ -59,7 +59,7 @@ NEARBY = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), 
 NUDGE, NUDGES = 3, 3  # how far regions are moved, in low-resolution pixels, and how often
 STAY = 600  # what each pixel of a move costs beside one border of a cell
 FINE = 64  # parts of a low-resolution pixel in which moves are counted
-TRUST, SMOOTH, RELAXATION, SWEEPS = f32(0.005), f32(0.0012), f32(1.9), 30  # of `correction`
+TRUST, SMOOTH, EDGE, RELAXATION, SWEEPS = f32(0.005), f32(0.0012), f32(0.00032), f32(1.9), 30  # of `correction`
 BESIDE = {0: 128, 1: 64, 2: 16, 4: 4, 5: 3, 8: 1}  # what pixels count in means around one, by squared distance
 MENDED = (8, 4)  # tenths of their difference that it is moved by: where a known one touches it, and elsewhere
 
@@ -666,10 +666,15 @@ def correction(low: np.ndarray, begin: np.ndarray, known: np.ndarray, side: int)
         beside, step = hole + (dy * w + dx) * inside, np.array((dy, dx), f32)
         here = copied[hole] - sample(colours, place[hole] + step, h, w)
         there = sample(colours, place[beside] - step, h, w) - copied[beside]
-        difference = np.where(known.reshape(-1)[beside, None], here, (here + there) / 2)
-        wanted += difference * inside[:, None]
-        red, green, blue = (here * here).T
-        rough += ((red + green + blue) * inside)[:, None]
+        mean = (here + there) / 2
+        jump = copied[hole] - copied[beside] - mean  # an edge, where the network shows one
+        before, after = (colours[(y + n * dy).clip(0, h - 1) * w + (x + n * dx).clip(0, w - 1)] for n in (-2, 3))
+        squares, seen, size = (
+            (p[:, :1] + p[:, 1:2] + p[:, 2:]) for p in (here * here, (before - after) * jump, jump * jump)
+        )
+        mean += np.minimum((2 * seen).clip(0), size) * size / (size * size + EDGE) * jump
+        wanted += np.where(known.reshape(-1)[beside, None], here, mean) * inside[:, None]
+        rough += squares * inside[:, None]
         count += inside[:, None]
     trust = (4 * ((4 - depth) / f32(2.5)).clip(0, 1) ** 2 + TRUST)[:, None] * (rough / (rough + SMOOTH))
     wanted += trust * colours[hole]

@@ -63,7 +63,7 @@ const NUDGE = 3, NUDGES = 3; // how far regions are moved, in low-resolution pix
 const MOVES = 2 * NUDGE + 1; // places tried along each axis
 const STAY = 600; // what each pixel of a move costs beside one border of a cell
 const FINE = 64; // parts of a low-resolution pixel in which moves are counted
-const TRUST = 0.005, SMOOTH = 0.0012, RELAXATION = 1.9, SWEEPS = 30; // of `correction`
+const TRUST = 0.005, SMOOTH = 0.0012, EDGE = 0.00032, RELAXATION = 1.9, SWEEPS = 30; // of `correction`
 const BESIDE = [128, 64, 16, 0, 4, 3, 0, 0, 1]; // what pixels count in means around one, by squared distance
 const MENDED = [8, 4] as const; // tenths of their difference that it is moved by: where a known one touches it, and elsewhere
 const DEEPEST = 7; // depths beyond are treated alike
@@ -855,7 +855,7 @@ function correction(
   const wanted = new Float32Array(cells * 3), share = new Float32Array(cells);
   const copied = colours.slice();
   for (const cell of hole) sample(cell, 0, 0, copied, cell * 3);
-  const onward = new Float32Array(3), back = new Float32Array(3);
+  const onward = new Float32Array(3), back = new Float32Array(3), mean = new Float32Array(3), jump = new Float32Array(3);
   for (const cell of hole) {
     const near = f(Math.min(1, Math.max(0, (4 - depth[cell]!) / 2.5)));
     let rough = 0;
@@ -866,13 +866,21 @@ function correction(
       share[cell]!++;
       sample(cell, dy, dx, onward, 0);
       if (!known[other]) sample(other, -dy, -dx, back, 0);
-      let squares = 0;
+      const before = network(y - 2 * dy, x - 2 * dx), after = network(y + 3 * dy, x + 3 * dx);
+      let squares = 0, size = 0, seen = 0;
       for (let c = 0; c < 3; c++) {
-        const here = f(copied[cell * 3 + c]! - onward[c]!), there = f(back[c]! - copied[other * 3 + c]!);
-        wanted[cell * 3 + c]! += known[other] ? here : f(here + there) / 2;
+        const own = copied[cell * 3 + c]!, its = copied[other * 3 + c]!;
+        const here = f(own - onward[c]!), there = f(back[c]! - its);
+        mean[c] = known[other] ? here : f(here + there) / 2;
+        jump[c] = known[other] ? 0 : f(own - its) - mean[c]!;
         squares = f(squares + f(here * here));
+        size = f(size + f(jump[c]! * jump[c]!));
+        seen = f(seen + f(f(colours[before + c]! - colours[after + c]!) * jump[c]!));
       }
       rough = f(rough + squares);
+      // Neither source has an edge where they meet: it is kept where the network shows one.
+      const part = f(f(Math.min(Math.max(2 * seen, 0), size) * size) / f(f(size * size) + f(EDGE)));
+      for (let c = 0; c < 3; c++) wanted[cell * 3 + c]! += f(mean[c]! + f(part * jump[c]!));
     }
     const trust = f(f(4 * f(near * near) + f(TRUST)) * f(rough / f(rough + f(SMOOTH))));
     share[cell]! += trust;
@@ -894,6 +902,11 @@ function correction(
   }
   for (let i = 0; i < joined.length; i++) joined[i]! -= copied[i]!;
   return joined;
+
+  /** Where the low band of the cell nearest to `y`, `x` begins. */
+  function network(y: number, x: number): number {
+    return 3 * (Math.min(Math.max(y, 0), h - 1) * w + Math.min(Math.max(x, 0), w - 1));
+  }
 
   /** The low band, bilinear, `dy` and `dx` cells beside where a cell copies: three numbers, to `to` from `at` on. */
   function sample(cell: number, dy: number, dx: number, to: Float32Array, at: number): void {

@@ -1224,6 +1224,10 @@ def correction(g: Graph, low: Value, place: Value, level: Level, any_: Value, si
         )
         return one + two + three + four
 
+    def total(products: Value) -> Value:
+        red, green, blue = (g.gather(products, c, axis=1) for c in range(3))
+        return red + green + blue
+
     copied = sample(0, 0)
     wanted: Operand = 0.0
     rough: Operand = 0.0
@@ -1232,9 +1236,20 @@ def correction(g: Graph, low: Value, place: Value, level: Level, any_: Value, si
         exists = g.cast(~g.op("Equal", there, cells), FLOAT)
         onward, back = copied - sample(dy, dx), g.gather(sample(-dy, -dx) - copied, there)
         known = g.unsqueeze(g.gather(level.known, there), 1)
-        wanted = wanted + g.where(known, onward, (onward + back) * 0.5) * g.unsqueeze(exists, 1)
-        red, green, blue = (g.gather(onward * onward, c, axis=1) for c in range(3))
-        rough = rough + (red + green + blue) * exists
+        mean = (onward + back) * 0.5
+        jump = copied - g.gather(copied, there) - mean
+        before, after = (
+            g.gather(
+                low,
+                g.op("Min", g.op("Max", y + n * dy, 0), h - 1) * w + g.op("Min", g.op("Max", x + n * dx, 0), w - 1),
+            )
+            for n in (-2, 3)
+        )
+        size = total(jump * jump)
+        part = g.op("Min", g.op("Max", total((before - after) * jump) * 2.0, 0.0), size) * size
+        joint = mean + g.unsqueeze(part / (size * size + float(search.EDGE)), 1) * jump
+        wanted = wanted + g.where(known, onward, joint) * g.unsqueeze(exists, 1)
+        rough = rough + total(onward * onward) * exists
         number = number + exists
     trusted = (4.0 * (near * near) + float(search.TRUST)) * (rough / (rough + float(search.SMOOTH)))
     wanted = wanted + g.unsqueeze(trusted, 1) * low
