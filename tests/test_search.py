@@ -261,19 +261,19 @@ def test_faint_blotches_of_the_network_are_left_out_of_skies_and_not_of_textures
 ) -> None:
     y, x = np.mgrid[:256, :256]
     texture = np.random.default_rng(0).normal(0, grain, (64, 64)).repeat(4, 0).repeat(4, 1)
-    image = np.repeat(np.rint(120 + 0.2 * y + 0.1 * x + texture).clip(0, 255)[..., None], 3, 2).astype(np.uint8)
+    sky = 120 + 0.2 * y + 0.1 * x
+    image = np.repeat(np.rint(sky + texture).clip(0, 255)[..., None], 3, 2).astype(np.uint8)
     mask = (y - 128) ** 2 + (x - 120) ** 2 < 50**2
     blotches = strength * np.sin(y / 16) * np.sin(x / 16)
 
     class Blotched(Grey):
         def run(self, image: Floats, mask: Floats, detail: Floats | None) -> CoreOutput:
-            drawn = (120 + 0.2 * y + 0.1 * x + blotches) / 255
-            small = np.where(mask[0, 0] > 0, drawn, image[0, 0])
+            small = np.where(mask[0, 0] > 0, (sky + blotches) / 255, image[0, 0])
             low = np.repeat(small.reshape(1, 1, 64, 4, 64, 4).mean((3, 5)), 3, 1).astype(np.float32)
             return super().run(image, mask, detail)._replace(low=low)
 
     filled = Engine(backend=Blotched())(image, mask)
-    slope = np.polyfit(blotches[mask], (filled[..., 0] - (120 + 0.2 * y + 0.1 * x))[mask], 1)[0]
+    slope = np.polyfit(blotches[mask], (filled[..., 0] - sky)[mask], 1)[0]
     assert least <= slope <= most
 
 

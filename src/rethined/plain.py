@@ -615,6 +615,11 @@ def meld(
     sweeps: int,
 ) -> Floats:
     """What `search.correction` returns: see `search._meld`; `source` is its `place`."""
+
+    def total(products: Floats) -> Floats:
+        red, green, blue = products.T
+        return np.asarray(red + green + blue)
+
     h, w = depth.shape
     colours = np.ascontiguousarray(low.transpose(1, 2, 0), np.float32)
     y, x = np.divmod(cells, np.int32(w))
@@ -632,23 +637,19 @@ def meld(
         here, there = cells[inside], (y[inside] + dy) * w + x[inside] + dx
         step = np.asarray([dy, dx], np.float32)
         onward = copied[here] - sample(colours, place[here] + step)
-        red, green, blue = (onward * onward).T
-        rough[inside] += red + green + blue
+        rough[inside] += total(onward * onward)
         hole = depth.reshape(-1)[there] > 0
         wanted[inside[~hole]] += onward[~hole]
         back = sample(colours, place[there[hole]] - step) - copied[there[hole]]
         mean = (onward[hole] + back) * np.float32(0.5)
         jump = copied[here[hole]] - copied[there[hole]] - mean
+        holes = inside[hole]
         before, after = (
-            colours[(y[these] + n * dy).clip(0, h - 1), (x[these] + n * dx).clip(0, w - 1)]
-            for these in (inside[hole],)
-            for n in (-2, 3)
+            colours[(y[holes] + n * dy).clip(0, h - 1), (x[holes] + n * dx).clip(0, w - 1)] for n in (-2, 3)
         )
-        size, seen = (
-            products[:, 0] + products[:, 1] + products[:, 2] for products in (jump * jump, (before - after) * jump)
-        )
+        size, seen = total(jump * jump), total((before - after) * jump)
         part = np.minimum((2 * seen).clip(0), size) * size / (size * size + edge)
-        wanted[inside[hole]] += mean + part[:, None] * jump
+        wanted[holes] += mean + part[:, None] * jump
     trusted = (np.float32(4) * near * near + trust) * (rough / (rough + smooth))
     wanted += trusted[:, None] * colours[y, x]
     gain = (relaxation / (trusted + count))[:, None]

@@ -487,7 +487,7 @@ def _meld(low, cells, place, depth, trust, smooth, edge, relaxation, sweeps):  #
     copied = np.empty((len(cells), 3), np.float32)
     wanted = np.zeros((len(cells), 3), np.float32)  # what neighbours and trust add up to, but for u itself
     share = np.empty(len(cells), np.float32)
-    steps, mean, jump = np.empty((3, 3), np.float32)
+    steps, jump = np.empty((2, 3), np.float32)
     for i in range(len(cells)):
         own = place[order[i]]
         copied[i, 0], copied[i, 1], copied[i, 2] = _sample(colours, own[0], own[1])
@@ -509,33 +509,28 @@ def _meld(low, cells, place, depth, trust, smooth, edge, relaxation, sweeps):  #
             # u_p - u_q as the source of p has it, and as that of q has it; a known cell is its own source.
             q = number[qy * w + qx]
             other = place[order[max(q, 0)]]
-            if q >= 0 and (
+            on = q >= 0 and (  # both copy on from one place to the next
                 (ahead == other[0]) & (beside == other[1]) & (ahead - down == own[0]) & (beside - across == own[1])
-            ):
-                for c in range(3):  # both copy on from one place to the next
-                    steps[c] = copied[i, c] - copied[q, c]
-                    wanted[i, c] += steps[c]
-            else:
-                onward = _sample(colours, ahead, beside)
-                for c in range(3):
-                    steps[c] = copied[i, c] - onward[c]
-                if q >= 0:
-                    back = _sample(colours, other[0] - down, other[1] - across)
-                    before = colours[min(max(y - 2 * dy, 0), h - 1), min(max(x - 2 * dx, 0), w - 1)]
-                    after = colours[min(max(qy + 2 * dy, 0), h - 1), min(max(qx + 2 * dx, 0), w - 1)]
-                    size, seen = np.float32(0), np.float32(0)
-                    for c in range(3):
-                        mean[c] = (steps[c] + (back[c] - copied[q, c])) * np.float32(0.5)
-                        jump[c] = (copied[i, c] - copied[q, c]) - mean[c]
-                        size += jump[c] * jump[c]
-                        seen += (before[c] - after[c]) * jump[c]
-                    part = min(max(np.float32(2) * seen, np.float32(0)), size) * size / (size * size + edge)
-                    for c in range(3):
-                        wanted[i, c] += mean[c] + part * jump[c]
-                else:
-                    for c in range(3):
-                        wanted[i, c] += steps[c]
+            )
+            onward = (copied[q, 0], copied[q, 1], copied[q, 2]) if on else _sample(colours, ahead, beside)
+            for c in range(3):
+                steps[c] = copied[i, c] - onward[c]
             rough += steps[0] * steps[0] + steps[1] * steps[1] + steps[2] * steps[2]
+            if q >= 0 and not on:
+                back = _sample(colours, other[0] - down, other[1] - across)
+                here = colours[min(max(y - 2 * dy, 0), h - 1), min(max(x - 2 * dx, 0), w - 1)]
+                there = colours[min(max(qy + 2 * dy, 0), h - 1), min(max(qx + 2 * dx, 0), w - 1)]
+                size, seen = np.float32(0), np.float32(0)
+                for c in range(3):
+                    steps[c] = (steps[c] + (back[c] - copied[q, c])) * np.float32(0.5)
+                    jump[c] = (copied[i, c] - copied[q, c]) - steps[c]
+                    size += jump[c] * jump[c]
+                    seen += (here[c] - there[c]) * jump[c]
+                part = min(max(np.float32(2) * seen, np.float32(0)), size) * size / (size * size + edge)
+                for c in range(3):
+                    steps[c] += part * jump[c]
+            for c in range(3):
+                wanted[i, c] += steps[c]
         trusted = (np.float32(4) * (near * near) + trust) * (rough / (rough + smooth))
         for c in range(3):
             wanted[i, c] += trusted * colours[y, x, c]

@@ -650,9 +650,8 @@ def correction(low: np.ndarray, begin: np.ndarray, known: np.ndarray, side: int)
     """What copied cells lack, (h, w, 3), of a low band in which what is copied from different places joins.
 
     That band has the differences between neighbours that copies have, and in part the network's colours, the less the
-    smoother their source is: a screened
-    Poisson equation, solved by over-relaxation, in each sweep first cells of even row plus column, then the others.
-    `begin` from `find`, `side` of a cell in pixels.
+    smoother their source is: a screened Poisson equation, solved by over-relaxation, in each sweep first cells of
+    even row plus column, then the others. `begin` from `find`, `side` of a cell in pixels.
     """
     _, h, w = low.shape
     colours, place = low.transpose(1, 2, 0).reshape(-1, 3), begin.astype(f32) / f32(side)
@@ -670,7 +669,7 @@ def correction(low: np.ndarray, begin: np.ndarray, known: np.ndarray, side: int)
         jump = copied[hole] - copied[beside] - mean  # an edge, where the network shows one
         before, after = (colours[(y + n * dy).clip(0, h - 1) * w + (x + n * dx).clip(0, w - 1)] for n in (-2, 3))
         squares, seen, size = (
-            (p[:, :1] + p[:, 1:2] + p[:, 2:]) for p in (here * here, (before - after) * jump, jump * jump)
+            p[:, :1] + p[:, 1:2] + p[:, 2:] for p in (here * here, (before - after) * jump, jump * jump)
         )
         mean += np.minimum((2 * seen).clip(0), size) * size / (size * size + EDGE) * jump
         wanted += np.where(known.reshape(-1)[beside, None], here, mean) * inside[:, None]

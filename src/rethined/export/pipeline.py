@@ -1239,11 +1239,7 @@ def correction(g: Graph, low: Value, place: Value, level: Level, any_: Value, si
         mean = (onward + back) * 0.5
         jump = copied - g.gather(copied, there) - mean
         before, after = (
-            g.gather(
-                low,
-                g.op("Min", g.op("Max", y + n * dy, 0), h - 1) * w + g.op("Min", g.op("Max", x + n * dx, 0), w - 1),
-            )
-            for n in (-2, 3)
+            g.gather(low, g.clip(y + n * dy, 0, h - 1) * w + g.clip(x + n * dx, 0, w - 1)) for n in (-2, 3)
         )
         size = total(jump * jump)
         part = g.op("Min", g.op("Max", total((before - after) * jump) * 2.0, 0.0), size) * size
