@@ -259,7 +259,8 @@ def level(
         affinity = (sum(w for _, _, w in around[at]) * constants.AFFINITY + 8) // 16 + constants.LEAST_AFFINITY
         beside = ((-1, 0), (1, 0), (0, -1), (0, 1))
         alone = sum(source.get((y + dy, x + dx)) != (sy + dy, sx + dx) for dy, dx in beside)
-        others = min(max(uses.get(offer, 0) - (offer == source[at]), 0), constants.OFTEN)
+        others = min(max(uses.get(offer, 0) - (offer == source[at]), 0), constants.MOST)
+        others += constants.CROWD * max(others - constants.OFTEN, 0)
         return affinity * (constants.SEAM * alone + constants.REPEAT * others)
 
     def step(

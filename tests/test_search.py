@@ -168,6 +168,32 @@ def test_sources_are_those_of_the_slow_search(
     assert 0 < np.abs(got.moves).max() <= search.NUDGE * search.FINE
 
 
+@pytest.mark.parametrize("numba", [True, False])
+@pytest.mark.parametrize(("better", "strewn"), [(1000, False), (3000, True)])
+def test_one_thing_that_suits_all_of_the_hole_is_not_strewn_over_it(
+    better: float, strewn: bool, numba: bool, request: pytest.FixtureRequest
+) -> None:
+    """Where all else suits as well but for `better` (of 127^2), the fill takes it a few times; where nothing does, it
+    may be what the hole is made of."""
+    if not numba:
+        request.getfixturevalue("without_numba")
+    small, hole = np.full((3, 256, 256), 0.5, np.float32), np.zeros((256, 256), np.float32)
+    hole[96:192, 96:192] = 1
+    vectors, like = np.random.default_rng(0).normal(size=(32, 32, 32)).astype(np.float32), 1 - better / 127**2
+    vectors[0] = 0
+    key = vectors * (1 - like**2) ** 0.5 / np.linalg.norm(vectors, axis=0)
+    key[0], key[:, 6, 6], key[0, 6, 6] = like, 0, 1
+    query = np.zeros_like(key)
+    query[0] = 1
+    found = search.find(small * (1 - hole), hole, small[:, ::4, ::4], query, key, alone)
+    assert found is not None
+    uses = np.bincount(found.source, minlength=64 * 64).reshape(64, 64)[12:14, 12:14]
+    if strewn:
+        assert uses.max() > search.MOST
+    else:
+        assert 0 < uses.max() <= 2 * search.OFTEN
+
+
 @pytest.mark.parametrize("size", [(512, 512), (256, 704)])
 def test_plain_loops_find_the_same_at_full_size(size: tuple[int, int], request: pytest.FixtureRequest) -> None:
     inputs = scene(*size, seed=1)

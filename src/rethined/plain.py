@@ -405,7 +405,6 @@ def run(
     radius: int,
     seam: int,
     repeat: int,
-    often: int,
     decision: int,
     grain: int,
 ) -> None:
@@ -414,7 +413,7 @@ def run(
     for what, jump, guesses, counter, fresh in schedule.tolist():
         if what == 0:
             targets = query, key, places, cells, asked, affinity, shift[now], shift[1 - now], cost
-            numbers = height, width, stride, jump, guesses, radius, seam, repeat, often, counter
+            numbers = height, width, stride, jump, guesses, radius, seam, repeat, counter
             improve(values[drawn], weights, patch, uses, *targets, *numbers, bool(fresh))
             now = 1 - now
         elif what == 1:
@@ -449,7 +448,6 @@ def improve(
     radius: int,
     seam: int,
     repeat: int,
-    often: int,
     counter: int,
     fresh: bool,
 ) -> None:
@@ -466,7 +464,8 @@ def improve(
 
     def apart(moved: NDArray[np.int64]) -> NDArray[np.int64]:
         """What seams and repeats cost."""
-        others = np.clip(uses[places + moved] - (moved == own), 0, often)
+        others = np.clip(uses[places + moved] - (moved == own), 0, 12)
+        others = others + 3 * np.maximum(others - 4, 0)
         return np.asarray(dear * (seam * (beside != moved).sum(0) + repeat * others))
 
     least = np.full(len(places), 2**31 - 1) if fresh else cost + apart(best)

@@ -50,8 +50,9 @@ SEAM = 100
 It keeps what is copied whole where surroundings say little; without it wide holes become mosaics of small tiles."""
 REPEAT = 60
 """What it costs, in the units of SEAM, that another cell copies the same source, and again for each further one."""
-OFTEN = 4
-"""Others that count, at most. Else textures are made of one motif."""
+OFTEN, MOST, CROWD = 4, 12, 3
+"""Others beyond OFTEN cost CROWD times REPEAT more, each; beyond MOST nothing, so that sums stay below 2^24. Else
+textures are made of one motif, and one sharp thing is strewn over a hole in a blurred background."""
 LEVELS = 3
 """Sizes at which holes are filled, each half of the one before."""
 ROUNDS = 4
@@ -233,7 +234,7 @@ def search(level: Level, number: int, coarser: Ints | None, together: Together) 
     radius = max(height, width) // (1 if top else 4)
     arguments = (
         *(*grids, level.query, level.key, *targets, *drawn),
-        *(height, width, width + 2 * MARGIN, radius, SEAM, REPEAT, OFTEN, DECISION, GRAIN),
+        *(height, width, width + 2 * MARGIN, radius, SEAM, REPEAT, DECISION, GRAIN),
     )
     if _run is None:
         plain.run(phases, *arguments)
@@ -828,6 +829,13 @@ def _prepare(values, depth, side, number, coarser, inherits):  # type: ignore[no
 
 
 @compiled()
+def _crowded(others):  # type: ignore[no-untyped-def]
+    """How many times REPEAT a source costs that `others` copy."""
+    others = min(max(others, 0), MOST)
+    return others + CROWD * max(others - OFTEN, 0)
+
+
+@compiled()
 def _improve(  # type: ignore[no-untyped-def]
     values,
     weights,
@@ -850,7 +858,6 @@ def _improve(  # type: ignore[no-untyped-def]
     radius,
     seam,
     repeat,
-    often,
     counter,
     fresh,
     first,
@@ -881,7 +888,7 @@ def _improve(  # type: ignore[no-untyped-def]
         dear = np.int32(affinity[i] * seam)
         alone = 4 - (best == left) - (best == right) - (best == above) - (best == below)
         own, again = best, np.int32(affinity[i] * repeat)
-        others = min(max(uses[np.uintp(here + own)] - 1, 0), often)
+        others = _crowded(uses[np.uintp(here + own)] - 1)
         bare, least = cost[i], np.int32(cost[i] + dear * alone + again * others)
         # Which branches are taken cannot be foreseen, and that costs more than what they spare: first all offers.
         count = 0
@@ -933,7 +940,7 @@ def _improve(  # type: ignore[no-untyped-def]
             for t in range(2 * LANES, length, 2 * LANES):
                 product = np.int32(product + dot(query, asking + t, key, answering + t))
             alone = 4 - (offer == left) - (offer == right) - (offer == above) - (offer == below)
-            others = min(max(uses[np.uintp(here + offer)] - (offer == own), 0), often)
+            others = _crowded(uses[np.uintp(here + offer)] - (offer == own))
             apart = np.int32(dear * alone + again * others)
             price = np.int32(affinity[i] * max(np.int32(16129) - product, np.int32(0)) + apart)
             if price >= least:
@@ -985,7 +992,6 @@ def _run(  # type: ignore[no-untyped-def]
     radius,
     seam,
     repeat,
-    often,
     decision,
     grain,
 ):
@@ -1030,7 +1036,6 @@ def _run(  # type: ignore[no-untyped-def]
                     radius,
                     seam,
                     repeat,
-                    often,
                     counter,
                     fresh,
                     first,

@@ -81,7 +81,8 @@ constexpr int UNIT = 127;    // what 1 is in queries and keys
 constexpr std::array WEIGHTS = {8, 4, 2, 1};  // what a cell counts in a comparison, by its depth in the hole
 constexpr int AFFINITY = 5, LEAST_AFFINITY = 6;  // what query and key count: in sixteenths of all compared, and beside
 constexpr int SEAM = 100;  // what it costs that a neighbour does not go on with the same source
-constexpr int REPEAT = 60, OFTEN = 4;  // what each other cell of the same source costs, and how many count at most
+constexpr int REPEAT = 60;  // what each other cell of the same source costs
+constexpr int OFTEN = 4, MOST = 12, CROWD = 3;  // those beyond OFTEN cost CROWD times more, those beyond MOST nothing
 constexpr std::array<std::array<int, 4>, 4> JUMPS = {{{8, 4, 2, 1}, {2, 1}, {1}, {1}}};  // of each round; 0: none
 constexpr std::array GUESSES = {1, 2, 4};     // by level, finest first
 constexpr int STRAIGHT = 12, ALIKE = 13;      // numbers of further draws: a place in the same row and column, and another cell
@@ -646,7 +647,8 @@ private:
             // What seams and repeats cost.
             const auto apart = [&](int offer) {
                 const int alone = int(4 - std::count(beside.begin(), beside.end(), offer - cell));
-                return affinity * (SEAM * alone + REPEAT * std::clamp(uses[offer] - (offer == own), 0, OFTEN));
+                const int others = std::clamp(uses[offer] - (offer == own), 0, MOST);
+                return affinity * (SEAM * alone + REPEAT * (others + CROWD * std::max(others - OFTEN, 0)));
             };
             int best = own, bare = cost[i], least = fresh ? INT32_MAX : bare + apart(best);
             int reach = counter % 2 ? std::max(1, radius / 4) : radius;  // every second step looks nearer

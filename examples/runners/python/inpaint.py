@@ -49,7 +49,8 @@ WHITE, UNIT = 120, 127  # what 1 is in colours and in queries and keys
 WEIGHTS = np.array((8, 4, 2, 1), f32)  # what a cell counts in a comparison, by its depth in the hole
 AFFINITY, LEAST_AFFINITY = 5, 6  # what query and key count: in sixteenths of all compared, and beside that
 SEAM = 100  # what it costs that a neighbour does not go on with the same source
-REPEAT, OFTEN = 60, 4  # what each other cell of the same source costs, and how many count at most
+REPEAT = 60  # what each other cell of the same source costs
+OFTEN, MOST, CROWD = 4, 12, 3  # those beyond OFTEN cost CROWD times more, those beyond MOST nothing
 JUMPS = ((8, 4, 2, 1), (2, 1), (1,), (1,))  # of each round
 GUESSES = (1, 2, 4)  # by level, finest first
 STRAIGHT, ALIKE = 12, 13  # numbers of further draws: a place in the same row and column, and another cell
@@ -484,7 +485,8 @@ def search(
 
         def apart(offer: np.ndarray) -> np.ndarray:
             """What seams and repeats cost."""
-            others = np.clip(uses[offer] - (offer == source), 0, OFTEN)
+            others = np.clip(uses[offer] - (offer == source), 0, MOST)
+            others = others + CROWD * np.maximum(others - OFTEN, 0)
             return np.asarray(affinity * (SEAM * (beside != offer - targets).sum(0) + REPEAT * others))
 
         best, least = source.copy(), price(source) + apart(source)

@@ -52,7 +52,8 @@ const UNIT = 127; // what 1 is in queries and keys
 const WEIGHTS = [8, 4, 2, 1]; // what a cell counts in a comparison, by its depth in the hole
 const AFFINITY = 5, LEAST_AFFINITY = 6; // what query and key count: in sixteenths of all compared, and beside that
 const SEAM = 100; // what it costs that a neighbour does not go on with the same source
-const REPEAT = 60, OFTEN = 4; // what each other cell of the same source costs, and how many count at most
+const REPEAT = 60; // what each other cell of the same source costs
+const OFTEN = 4, MOST = 12, CROWD = 3; // those beyond OFTEN cost CROWD times more, those beyond MOST nothing
 const JUMPS = [[8, 4, 2, 1], [2, 1], [1], [1]]; // of each round
 const GUESSES = [1, 2, 4]; // by level, finest first
 const STRAIGHT = 12, ALIKE = 13; // numbers of further draws: a place in the same row and column, and another cell
@@ -688,9 +689,9 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
       const own = source[i]!;
       /** What seams and repeats cost. */
       const apart = (offer: number) => {
-        const here = offer - cell, others = Math.max(0, Math.min(OFTEN, uses[offer]! - Number(offer === own)));
+        const here = offer - cell, others = Math.max(0, Math.min(MOST, uses[offer]! - Number(offer === own)));
         const alone = Number(here !== left) + Number(here !== right) + Number(here !== up) + Number(here !== below);
-        return affinity * (SEAM * alone + REPEAT * others);
+        return affinity * (SEAM * alone + REPEAT * (others + CROWD * Math.max(others - OFTEN, 0)));
       };
       let best = own, bare = cost[i]!, least = fresh ? Infinity : bare + apart(best);
       let reach = counter % 2 ? Math.max(1, radius >> 2) : radius; // every second step looks nearer

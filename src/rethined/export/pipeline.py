@@ -965,7 +965,9 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
             same = g.op("Equal", theirs, g.unsqueeze(offers - cell, 1))
             seams = (4.0 - g.sum(g.cast(same, FLOAT), 1)) * float(search.SEAM)
             others = g.gather(uses, offers) - g.cast(g.op("Equal", offers, before), FLOAT)
-            return dear * (seams + g.clip(others, 0.0, float(search.OFTEN)) * float(search.REPEAT))
+            others = g.clip(others, 0.0, float(search.MOST))
+            others = others + g.op("Relu", others - float(search.OFTEN)) * float(search.CROWD)
+            return dear * (seams + others * float(search.REPEAT))
 
         across, down = pseudo_random(targets, counter * 16 + search.STRAIGHT)
         random, _ = pseudo_random(targets, counter * 16 + search.ALIKE)
