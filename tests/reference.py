@@ -259,9 +259,10 @@ def level(
         affinity = (sum(w for _, _, w in around[at]) * constants.AFFINITY + 8) // 16 + constants.LEAST_AFFINITY
         beside = ((-1, 0), (1, 0), (0, -1), (0, 1))
         alone = sum(source.get((y + dy, x + dx)) != (sy + dy, sx + dx) for dy, dx in beside)
-        others = min(max(uses.get(offer, 0) - (offer == source[at]), 0), constants.MOST)
-        others += constants.CROWD * max(others - constants.OFTEN, 0)
-        return affinity * (constants.SEAM * alone + constants.REPEAT * others)
+        others = uses.get(offer, 0) - (offer == source[at])
+        fair = max(constants.OFTEN, constants.FAIR * len(targets) // len(choices))
+        crowded = min(max(others, 0), constants.OFTEN) + constants.CROWD * min(max(others - fair, 0), constants.MOST)
+        return affinity * (constants.SEAM * alone + constants.REPEAT * crowded)
 
     def step(
         values: NDArray[np.int64],

@@ -405,6 +405,7 @@ def run(
     radius: int,
     seam: int,
     repeat: int,
+    fair: int,
     decision: int,
     grain: int,
 ) -> None:
@@ -413,7 +414,7 @@ def run(
     for what, jump, guesses, counter, fresh in schedule.tolist():
         if what == 0:
             targets = query, key, places, cells, asked, affinity, shift[now], shift[1 - now], cost
-            numbers = height, width, stride, jump, guesses, radius, seam, repeat, counter
+            numbers = height, width, stride, jump, guesses, radius, seam, repeat, fair, counter
             improve(values[drawn], weights, patch, uses, *targets, *numbers, bool(fresh))
             now = 1 - now
         elif what == 1:
@@ -448,6 +449,7 @@ def improve(
     radius: int,
     seam: int,
     repeat: int,
+    fair: int,
     counter: int,
     fresh: bool,
 ) -> None:
@@ -464,9 +466,9 @@ def improve(
 
     def apart(moved: NDArray[np.int64]) -> NDArray[np.int64]:
         """What seams and repeats cost."""
-        others = np.clip(uses[places + moved] - (moved == own), 0, 12)
-        others = others + 3 * np.maximum(others - 4, 0)
-        return np.asarray(dear * (seam * (beside != moved).sum(0) + repeat * others))
+        others = uses[places + moved] - (moved == own)
+        crowded = np.clip(others, 0, 4) + 4 * np.clip(others - fair, 0, 8)
+        return np.asarray(dear * (seam * (beside != moved).sum(0) + repeat * crowded))
 
     least = np.full(len(places), 2**31 - 1) if fresh else cost + apart(best)
 

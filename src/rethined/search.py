@@ -50,9 +50,10 @@ SEAM = 100
 It keeps what is copied whole where surroundings say little; without it wide holes become mosaics of small tiles."""
 REPEAT = 60
 """What it costs, in the units of SEAM, that another cell copies the same source, and again for each further one."""
-OFTEN, MOST, CROWD = 4, 12, 3
-"""Others beyond OFTEN cost CROWD times REPEAT more, each; beyond MOST nothing, so that sums stay below 2^24. Else
-textures are made of one motif, and one sharp thing is strewn over a hole in a blurred background."""
+OFTEN, FAIR, CROWD, MOST = 4, 8, 4, 8
+"""Others that cost so: OFTEN. Of those beyond it, or beyond FAIR times as many as all sources would have if they were
+copied alike, MOST cost CROWD times as much each. Else textures are made of one motif, and one sharp thing is strewn
+over a hole in a blurred background; where little is known, all of it must be copied often."""
 LEVELS = 3
 """Sizes at which holes are filled, each half of the one before."""
 ROUNDS = 4
@@ -232,9 +233,10 @@ def search(level: Level, number: int, coarser: Ints | None, together: Together) 
         return None
     phases = schedule(number, top)
     radius = max(height, width) // (1 if top else 4)
+    fair = max(OFTEN, FAIR * len(targets[0]) // np.count_nonzero(grids[2] >= 0))
     arguments = (
         *(*grids, level.query, level.key, *targets, *drawn),
-        *(height, width, width + 2 * MARGIN, radius, SEAM, REPEAT, DECISION, GRAIN),
+        *(height, width, width + 2 * MARGIN, radius, SEAM, REPEAT, fair, DECISION, GRAIN),
     )
     if _run is None:
         plain.run(phases, *arguments)
@@ -829,10 +831,9 @@ def _prepare(values, depth, side, number, coarser, inherits):  # type: ignore[no
 
 
 @compiled()
-def _crowded(others):  # type: ignore[no-untyped-def]
-    """How many times REPEAT a source costs that `others` copy."""
-    others = min(max(others, 0), MOST)
-    return others + CROWD * max(others - OFTEN, 0)
+def _crowded(others, fair):  # type: ignore[no-untyped-def]
+    """How many times REPEAT a source costs that so many others copy, of which `fair` are not too many."""
+    return min(max(others, 0), OFTEN) + CROWD * min(max(others - fair, 0), MOST)
 
 
 @compiled()
@@ -858,6 +859,7 @@ def _improve(  # type: ignore[no-untyped-def]
     radius,
     seam,
     repeat,
+    fair,
     counter,
     fresh,
     first,
@@ -888,7 +890,7 @@ def _improve(  # type: ignore[no-untyped-def]
         dear = np.int32(affinity[i] * seam)
         alone = 4 - (best == left) - (best == right) - (best == above) - (best == below)
         own, again = best, np.int32(affinity[i] * repeat)
-        others = _crowded(uses[np.uintp(here + own)] - 1)
+        others = _crowded(uses[np.uintp(here + own)] - 1, fair)
         bare, least = cost[i], np.int32(cost[i] + dear * alone + again * others)
         # Which branches are taken cannot be foreseen, and that costs more than what they spare: first all offers.
         count = 0
@@ -940,7 +942,7 @@ def _improve(  # type: ignore[no-untyped-def]
             for t in range(2 * LANES, length, 2 * LANES):
                 product = np.int32(product + dot(query, asking + t, key, answering + t))
             alone = 4 - (offer == left) - (offer == right) - (offer == above) - (offer == below)
-            others = _crowded(uses[np.uintp(here + offer)] - (offer == own))
+            others = _crowded(uses[np.uintp(here + offer)] - (offer == own), fair)
             apart = np.int32(dear * alone + again * others)
             price = np.int32(affinity[i] * max(np.int32(16129) - product, np.int32(0)) + apart)
             if price >= least:
@@ -992,6 +994,7 @@ def _run(  # type: ignore[no-untyped-def]
     radius,
     seam,
     repeat,
+    fair,
     decision,
     grain,
 ):
@@ -1036,6 +1039,7 @@ def _run(  # type: ignore[no-untyped-def]
                     radius,
                     seam,
                     repeat,
+                    fair,
                     counter,
                     fresh,
                     first,

@@ -82,7 +82,8 @@ constexpr std::array WEIGHTS = {8, 4, 2, 1};  // what a cell counts in a compari
 constexpr int AFFINITY = 5, LEAST_AFFINITY = 6;  // what query and key count: in sixteenths of all compared, and beside
 constexpr int SEAM = 100;  // what it costs that a neighbour does not go on with the same source
 constexpr int REPEAT = 60;  // what each other cell of the same source costs
-constexpr int OFTEN = 4, MOST = 12, CROWD = 3;  // those beyond OFTEN cost CROWD times more, those beyond MOST nothing
+constexpr int OFTEN = 4;  // how many cost so
+constexpr int FAIR = 8, CROWD = 4, MOST = 8;  // beyond FAIR times the mean MOST others cost CROWD times as much each
 constexpr std::array<std::array<int, 4>, 4> JUMPS = {{{8, 4, 2, 1}, {2, 1}, {1}, {1}}};  // of each round; 0: none
 constexpr std::array GUESSES = {1, 2, 4};     // by level, finest first
 constexpr int STRAIGHT = 12, ALIKE = 13;      // numbers of further draws: a place in the same row and column, and another cell
@@ -559,6 +560,7 @@ public:
         for (const int cell : targets)
             source.push_back(choices[pseudo_random(cell, 64 * 64 + number).first * std::int64_t(choices.size()) / 65521]);
         radius = std::max(h, w) / (above ? 4 : 1);
+        fair = std::max(OFTEN, int(FAIR * targets.size() / choices.size()));
         cost.resize(targets.size());
         if (above) {
             inherit(*above);
@@ -586,7 +588,7 @@ private:
     Bytes valid;
     Ints place, hole, targets, source, cost;
     Ints uses;  // how many copy a cell, when a round begins
-    int radius = 0;
+    int radius = 0, fair = OFTEN;
 
     bool inside(int y, int x) const { return y >= 0 && y < h && x >= 0 && x < w; }
 
@@ -647,8 +649,9 @@ private:
             // What seams and repeats cost.
             const auto apart = [&](int offer) {
                 const int alone = int(4 - std::count(beside.begin(), beside.end(), offer - cell));
-                const int others = std::clamp(uses[offer] - (offer == own), 0, MOST);
-                return affinity * (SEAM * alone + REPEAT * (others + CROWD * std::max(others - OFTEN, 0)));
+                const int others = uses[offer] - (offer == own);
+                const int crowded = std::clamp(others, 0, OFTEN) + CROWD * std::clamp(others - fair, 0, MOST);
+                return affinity * (SEAM * alone + REPEAT * crowded);
             };
             int best = own, bare = cost[i], least = fresh ? INT32_MAX : bare + apart(best);
             int reach = counter % 2 ? std::max(1, radius / 4) : radius;  // every second step looks nearer

@@ -50,7 +50,8 @@ WEIGHTS = np.array((8, 4, 2, 1), f32)  # what a cell counts in a comparison, by 
 AFFINITY, LEAST_AFFINITY = 5, 6  # what query and key count: in sixteenths of all compared, and beside that
 SEAM = 100  # what it costs that a neighbour does not go on with the same source
 REPEAT = 60  # what each other cell of the same source costs
-OFTEN, MOST, CROWD = 4, 12, 3  # those beyond OFTEN cost CROWD times more, those beyond MOST nothing
+OFTEN = 4  # how many cost so
+FAIR, CROWD, MOST = 8, 4, 8  # beyond FAIR times the mean MOST others cost CROWD times as much each
 JUMPS = ((8, 4, 2, 1), (2, 1), (1,), (1,))  # of each round
 GUESSES = (1, 2, 4)  # by level, finest first
 STRAIGHT, ALIKE = 12, 13  # numbers of further draws: a place in the same row and column, and another cell
@@ -461,6 +462,7 @@ def search(
     asked = query.reshape(h * w, -1)[targets]
     offered = key.reshape(h * w, -1)
     radius = max(h, w) // (4 if coarser is not None else 1)
+    fair = max(OFTEN, FAIR * len(targets) // len(choices))
 
     def surroundings(values: np.ndarray) -> np.ndarray:
         """(h * w, 25, 5)"""
@@ -485,9 +487,9 @@ def search(
 
         def apart(offer: np.ndarray) -> np.ndarray:
             """What seams and repeats cost."""
-            others = np.clip(uses[offer] - (offer == source), 0, MOST)
-            others = others + CROWD * np.maximum(others - OFTEN, 0)
-            return np.asarray(affinity * (SEAM * (beside != offer - targets).sum(0) + REPEAT * others))
+            others = uses[offer] - (offer == source)
+            crowded = np.clip(others, 0, OFTEN) + CROWD * np.clip(others - fair, 0, MOST)
+            return np.asarray(affinity * (SEAM * (beside != offer - targets).sum(0) + REPEAT * crowded))
 
         best, least = source.copy(), price(source) + apart(source)
 

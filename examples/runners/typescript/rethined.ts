@@ -53,7 +53,8 @@ const WEIGHTS = [8, 4, 2, 1]; // what a cell counts in a comparison, by its dept
 const AFFINITY = 5, LEAST_AFFINITY = 6; // what query and key count: in sixteenths of all compared, and beside that
 const SEAM = 100; // what it costs that a neighbour does not go on with the same source
 const REPEAT = 60; // what each other cell of the same source costs
-const OFTEN = 4, MOST = 12, CROWD = 3; // those beyond OFTEN cost CROWD times more, those beyond MOST nothing
+const OFTEN = 4; // how many cost so
+const FAIR = 8, CROWD = 4, MOST = 8; // beyond FAIR times the mean MOST others cost CROWD times as much each
 const JUMPS = [[8, 4, 2, 1], [2, 1], [1], [1]]; // of each round
 const GUESSES = [1, 2, 4]; // by level, finest first
 const STRAIGHT = 12, ALIKE = 13; // numbers of further draws: a place in the same row and column, and another cell
@@ -635,6 +636,7 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
     ? (y: number, x: number) => ((y >> 1) * (w >> 1) + (x >> 1)) * keys
     : (y: number, x: number) => (y * w + x) * keys;
   const radius = Math.floor(Math.max(h, w) / (above ? 4 : 1));
+  const fair = Math.max(OFTEN, Math.floor(FAIR * targets.length / choices.length));
   let cost = new Int32Array(targets.length);
   const uses = new Int32Array(cells); // how many copy a cell, when a round begins
   const mine = new Int32Array(25 * CHANNELS), share = new Int32Array(25 * CHANNELS);
@@ -689,9 +691,10 @@ function search(level: Level, number: number, above: Found | null, columnsAbove:
       const own = source[i]!;
       /** What seams and repeats cost. */
       const apart = (offer: number) => {
-        const here = offer - cell, others = Math.max(0, Math.min(MOST, uses[offer]! - Number(offer === own)));
+        const here = offer - cell, others = uses[offer]! - Number(offer === own);
         const alone = Number(here !== left) + Number(here !== right) + Number(here !== up) + Number(here !== below);
-        return affinity * (SEAM * alone + REPEAT * (others + CROWD * Math.max(others - OFTEN, 0)));
+        const crowded = Math.max(0, Math.min(OFTEN, others)) + CROWD * Math.max(0, Math.min(MOST, others - fair));
+        return affinity * (SEAM * alone + REPEAT * crowded);
       };
       let best = own, bare = cost[i]!, least = fresh ? Infinity : bare + apart(best);
       let reach = counter % 2 ? Math.max(1, radius >> 2) : radius; // every second step looks nearer

@@ -926,6 +926,7 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
     spread = np.kron(np.eye(side**2, dtype=np.float32), np.ones((1, search.CHANNELS), np.float32))
     share = g.op("MatMul", weight, spread)  # (N, side * side * CHANNELS)
     asked = g.gather(level.query, g.gather(level.patch, targets))  # (N, D)
+    fair = g.cast(g.op("Max", search.OFTEN, search.FAIR * total // g.op("Max", count, 1)), FLOAT)
 
     def price(rows: Value, mine: Value, offers: Value, owners: Value | None = None) -> Value:
         """(P,) of `offers` (P,), cells, to the targets at `owners` (P,) of the list; by default to all in turn."""
@@ -965,9 +966,9 @@ def search_level(g: Graph, level: Level, number: int, above: Found | None) -> Fo
             same = g.op("Equal", theirs, g.unsqueeze(offers - cell, 1))
             seams = (4.0 - g.sum(g.cast(same, FLOAT), 1)) * float(search.SEAM)
             others = g.gather(uses, offers) - g.cast(g.op("Equal", offers, before), FLOAT)
-            others = g.clip(others, 0.0, float(search.MOST))
-            others = others + g.op("Relu", others - float(search.OFTEN)) * float(search.CROWD)
-            return dear * (seams + others * float(search.REPEAT))
+            crowded = g.clip(others - fair, 0.0, float(search.MOST)) * float(search.CROWD)
+            crowded = g.clip(others, 0.0, float(search.OFTEN)) + crowded
+            return dear * (seams + crowded * float(search.REPEAT))
 
         across, down = pseudo_random(targets, counter * 16 + search.STRAIGHT)
         random, _ = pseudo_random(targets, counter * 16 + search.ALIKE)
