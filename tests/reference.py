@@ -254,13 +254,14 @@ def level(
             total += w * int(apart @ apart)
         return total
 
+    fair = max(constants.OFTEN, constants.FAIR * len(targets) // len(choices))
+
     def apart(at: tuple[int, int], offer: tuple[int, int], uses: dict[tuple[int, int], int]) -> int:
         (y, x), (sy, sx) = at, offer
         affinity = (sum(w for _, _, w in around[at]) * constants.AFFINITY + 8) // 16 + constants.LEAST_AFFINITY
         beside = ((-1, 0), (1, 0), (0, -1), (0, 1))
         alone = sum(source.get((y + dy, x + dx)) != (sy + dy, sx + dx) for dy, dx in beside)
         others = uses.get(offer, 0) - (offer == source[at])
-        fair = max(constants.OFTEN, constants.FAIR * len(targets) // len(choices))
         crowded = min(max(others, 0), constants.OFTEN) + constants.CROWD * min(max(others - fair, 0), constants.MOST)
         return affinity * (constants.SEAM * alone + constants.REPEAT * crowded)
 

@@ -404,8 +404,7 @@ def run(
     stride: int,
     radius: int,
     seam: int,
-    repeat: int,
-    fair: int,
+    repeats: Ints,
     decision: int,
     grain: int,
 ) -> None:
@@ -414,7 +413,7 @@ def run(
     for what, jump, guesses, counter, fresh in schedule.tolist():
         if what == 0:
             targets = query, key, places, cells, asked, affinity, shift[now], shift[1 - now], cost
-            numbers = height, width, stride, jump, guesses, radius, seam, repeat, fair, counter
+            numbers = height, width, stride, jump, guesses, radius, seam, repeats, counter
             improve(values[drawn], weights, patch, uses, *targets, *numbers, bool(fresh))
             now = 1 - now
         elif what == 1:
@@ -448,8 +447,7 @@ def improve(
     guesses: int,
     radius: int,
     seam: int,
-    repeat: int,
-    fair: int,
+    repeats: Ints,
     counter: int,
     fresh: bool,
 ) -> None:
@@ -466,9 +464,8 @@ def improve(
 
     def apart(moved: NDArray[np.int64]) -> NDArray[np.int64]:
         """What seams and repeats cost."""
-        others = uses[places + moved] - (moved == own)
-        crowded = np.clip(others, 0, 4) + 4 * np.clip(others - fair, 0, 8)
-        return np.asarray(dear * (seam * (beside != moved).sum(0) + repeat * crowded))
+        others = np.clip(uses[places + moved] - (moved == own), 0, len(repeats) - 1)
+        return np.asarray(dear * (seam * (beside != moved).sum(0) + repeats[others]))
 
     least = np.full(len(places), 2**31 - 1) if fresh else cost + apart(best)
 

@@ -217,6 +217,14 @@ def schedule(number: int, top: bool) -> NDArray[np.int64]:
     return np.asarray(phases, np.int64)
 
 
+def crowding(targets: int, sources: int) -> Ints:
+    """(N,): what it costs, in the units of SEAM, that so many others copy the same source; N or more as N - 1."""
+    fair = max(OFTEN, FAIR * targets // sources)
+    others = np.arange(fair + MOST + 1, dtype=np.int32)
+    result: Ints = REPEAT * (others.clip(0, OFTEN) + CROWD * (others - np.int32(fair)).clip(0, MOST))
+    return result
+
+
 def search(level: Level, number: int, coarser: Ints | None, together: Together) -> Ints | None:
     """Shifts to the sources of the hole cells of one level, and of those beside them, 0 for others: flat, of a grid
     with a margin.
@@ -233,10 +241,10 @@ def search(level: Level, number: int, coarser: Ints | None, together: Together) 
         return None
     phases = schedule(number, top)
     radius = max(height, width) // (1 if top else 4)
-    fair = max(OFTEN, FAIR * len(targets[0]) // np.count_nonzero(grids[2] >= 0))
+    repeats = crowding(len(targets[0]), int(np.count_nonzero(grids[2] >= 0)))
     arguments = (
         *(*grids, level.query, level.key, *targets, *drawn),
-        *(height, width, width + 2 * MARGIN, radius, SEAM, REPEAT, fair, DECISION, GRAIN),
+        *(height, width, width + 2 * MARGIN, radius, SEAM, repeats, DECISION, GRAIN),
     )
     if _run is None:
         plain.run(phases, *arguments)
@@ -831,12 +839,6 @@ def _prepare(values, depth, side, number, coarser, inherits):  # type: ignore[no
 
 
 @compiled()
-def _crowded(others, fair):  # type: ignore[no-untyped-def]
-    """How many times REPEAT a source costs that so many others copy, of which `fair` are not too many."""
-    return min(max(others, 0), OFTEN) + CROWD * min(max(others - fair, 0), MOST)
-
-
-@compiled()
 def _improve(  # type: ignore[no-untyped-def]
     values,
     weights,
@@ -858,8 +860,7 @@ def _improve(  # type: ignore[no-untyped-def]
     guesses,
     radius,
     seam,
-    repeat,
-    fair,
+    repeats,
     counter,
     fresh,
     first,
@@ -873,11 +874,11 @@ def _improve(  # type: ignore[no-untyped-def]
     jump of 0 only finds that. Grids have a margin, rows of `stride` cells, and are flat: `values` and `weights` (with
     CHANNELS numbers a cell), `patch` (-1 where not valid), `uses` (how many targets copy a cell), `shift` and
     `better`. In the order of targets: `places` in such grids, `cells` in that of height x width, `asked` (their
-    patch), `affinity` and `cost`.
+    patch), `affinity` and `cost`. `repeats` is from `crowding`.
     """
     margin = np.int64(stride - width) // 2
     line = np.int64(5 * stride)
-    length = np.int64(query.shape[1])
+    length, most = np.int64(query.shape[1]), np.int64(len(repeats) - 1)
     offers = np.empty(12, np.int64)
     moves_y, moves_x = np.empty(guesses, np.int64), np.empty(guesses, np.int64)
     for i in range(first, last):
@@ -889,9 +890,9 @@ def _improve(  # type: ignore[no-untyped-def]
         above, below = np.int64(shift[here - stride]), np.int64(shift[here + stride])
         dear = np.int32(affinity[i] * seam)
         alone = 4 - (best == left) - (best == right) - (best == above) - (best == below)
-        own, again = best, np.int32(affinity[i] * repeat)
-        others = _crowded(uses[np.uintp(here + own)] - 1, fair)
-        bare, least = cost[i], np.int32(cost[i] + dear * alone + again * others)
+        own = best
+        others = min(max(uses[np.uintp(here + own)] - 1, 0), most)
+        bare, least = cost[i], np.int32(cost[i] + dear * alone + affinity[i] * repeats[np.uintp(others)])
         # Which branches are taken cannot be foreseen, and that costs more than what they spare: first all offers.
         count = 0
         if fresh:
@@ -942,8 +943,8 @@ def _improve(  # type: ignore[no-untyped-def]
             for t in range(2 * LANES, length, 2 * LANES):
                 product = np.int32(product + dot(query, asking + t, key, answering + t))
             alone = 4 - (offer == left) - (offer == right) - (offer == above) - (offer == below)
-            others = _crowded(uses[np.uintp(here + offer)] - (offer == own), fair)
-            apart = np.int32(dear * alone + again * others)
+            others = min(max(uses[np.uintp(here + offer)] - (offer == own), 0), most)
+            apart = np.int32(dear * alone + affinity[i] * repeats[np.uintp(others)])
             price = np.int32(affinity[i] * max(np.int32(16129) - product, np.int32(0)) + apart)
             if price >= least:
                 continue
@@ -993,8 +994,7 @@ def _run(  # type: ignore[no-untyped-def]
     stride,
     radius,
     seam,
-    repeat,
-    fair,
+    repeats,
     decision,
     grain,
 ):
@@ -1038,8 +1038,7 @@ def _run(  # type: ignore[no-untyped-def]
                     guesses,
                     radius,
                     seam,
-                    repeat,
-                    fair,
+                    repeats,
                     counter,
                     fresh,
                     first,
